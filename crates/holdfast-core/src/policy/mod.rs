@@ -1,0 +1,85 @@
+//! The policy file: as it is written ([`PolicyFile`]) and as it is meant ([`Policy`]).
+//!
+//! One TOML file says what is protected, where backups go, how often, for how long, and how they
+//! are proven. [`Policy::parse`] takes its text (somebody else reads the file; nothing here does
+//! IO) and gives either a [`Policy`] in which every reference exists, every path is joined to the
+//! file's folder and every default is filled in, or a [`PolicyError`] with *all* problems found,
+//! each with line, column and a hint. [`NewPolicy::render`] and [`add_database`] write such files.
+//!
+//! Invariants of a [`Policy`], relied on everywhere else:
+//! 1. the plan of every database exists, and so does every vault that a tier or copy names;
+//! 2. no source, vault URL or option holds a password;
+//! 3. every tier and copy keeps something (an empty `keep` would expire everything);
+//! 4. names of databases, vaults, policies and tiers are usable as a folder name.
+//!
+//! `docs/guide/policy.md` is the reference for people; keep it in step with [`mod@file`].
+
+mod database;
+pub mod file;
+mod keep;
+mod locate;
+mod plan;
+mod problem;
+mod resolve;
+mod tuning;
+mod vault;
+mod write;
+
+pub use database::{Database, Source};
+pub use file::PolicyFile;
+pub use keep::Keep;
+pub use plan::{CopyTo, Kind, Plan, Required, Tier, Verify, VerifyLevel, WalPolicy};
+pub use problem::{PolicyError, Problem};
+pub use tuning::Tuning;
+pub use vault::{Compression, Vault};
+pub use write::{NewDatabase, NewPolicy, add_database, render_new};
+
+use crate::id::DatabaseName;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A policy file, checked and resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// The file that this was read from. Give [`Policy::parse`] an absolute path: the server runs
+    /// `wal push` in its data directory, and relative paths are joined to this file's folder.
+    pub origin: PathBuf,
+    /// `state-dir`, if it was written; see [`Policy::state_dir`].
+    pub state_dir: Option<PathBuf>,
+    pub databases: BTreeMap<DatabaseName, Database>,
+    pub vaults: BTreeMap<String, Vault>,
+    /// What `[policies.NAME]` says; each database points at one.
+    pub policies: BTreeMap<String, Plan>,
+    pub tuning: Tuning,
+}
+
+impl Policy {
+    /// Checks and resolves `text`; `origin` is where it came from, for messages and relative paths.
+    pub fn parse(text: &str, origin: &Path) -> Result<Policy, PolicyError> {
+        resolve::resolve(text, origin)
+    }
+
+    /// The folder of the policy file.
+    pub fn dir(&self) -> &Path {
+        self.origin.parent().unwrap_or(Path::new(""))
+    }
+
+    /// Where state, spool and owner tokens live: `state-dir`, or `state` beside the policy.
+    pub fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| self.dir().join("state"))
+    }
+
+    /// The plan of a database. [`Policy::parse`] has checked that there is one; `None` only for a
+    /// `Database` of another policy.
+    pub fn plan_of(&self, database: &Database) -> Option<&Plan> {
+        self.policies.get(&database.policy)
+    }
+
+    /// The vaults of a database, in the order in which they are tried.
+    pub fn vaults_of<'a>(&'a self, database: &'a Database) -> impl Iterator<Item = &'a Vault> {
+        database.vaults().iter().filter_map(|name| self.vaults.get(name))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! From what is written to what is meant: [`resolve`].
+//!
+//! Each noun resolves itself in its own file, as a method of [`Resolver`], which collects problems
+//! instead of stopping. A value that could not be resolved becomes `None` (or its default) *and* a
+//! problem; a policy comes out only when there was no problem at all, so no default can slip in.
+
+use super::file::{Reading, Scalar, Text, list, read};
+use super::locate::{Position, nearest};
+use super::problem::{PolicyError, Problem};
+use super::{Policy, database};
+use crate::id::DatabaseName;
+use crate::time::Duration;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// See [`Policy::parse`].
+pub fn resolve(text: &str, origin: &Path) -> Result<Policy, PolicyError> {
+    let Reading { file, mistakes, left_out } = read(text);
+    let mut r =
+        Resolver { text, origin, problems: Vec::new(), left_out, vaults: Vec::new(), policies: Vec::new() };
+    for m in mistakes {
+        r.problem(m.span, m.message, m.hint);
+    }
+    let Some(file) = file else { return Err(r.into_error()) };
+
+    if file.version.is_none() {
+        r.missing(&[], "version", 0..0, "Write `version = 1` as the first line.");
+    }
+    r.vaults = file.vaults.keys().map(|n| n.get_ref().clone()).collect();
+    r.policies = file.policies.keys().map(|n| n.get_ref().clone()).collect();
+
+    let mut vaults = BTreeMap::new();
+    for (name, section) in &file.vaults {
+        let Some(vault) = r.vault(name, section) else { continue };
+        let place = |url: &str| url.trim_end_matches('/').to_string();
+        let twin = vaults
+            .values()
+            .find(|v: &&super::Vault| place(&v.url) == place(&vault.url) && v.options == vault.options);
+        if let (Some(twin), Some(url)) = (twin, &section.url) {
+            let message = format!("vaults `{}` and `{}` are the same place", twin.name, vault.name);
+            r.problem(
+                url.span(),
+                message,
+                "Give each vault a place of its own: two names for one place are one copy.",
+            );
+        }
+        vaults.insert(vault.name.clone(), vault);
+    }
+    let mut policies = BTreeMap::new();
+    for (name, section) in &file.policies {
+        if let Some(plan) = r.plan(name, section) {
+            policies.insert(name.get_ref().clone(), plan);
+        }
+    }
+    let mut databases: BTreeMap<DatabaseName, super::Database> = BTreeMap::new();
+    for (name, section) in &file.databases {
+        let Some(mut db) = r.database(name, section) else { continue };
+        let used = policies.get(&db.policy).map(|p| p.tier_vaults()).unwrap_or_default();
+        db.vault_names = if used.is_empty() { r.vaults.clone() } else { used };
+        if r.vaults.is_empty() && matches!(db.source, super::Source::Postgres { .. }) && !r.left_out_at_top()
+        {
+            r.problem(name.span(), "there is no vault for this database", "Add a `[vaults.local]` section.");
+        }
+        databases.insert(db.name.clone(), db);
+    }
+    let state_dir = r.path(file.state_dir.as_ref());
+    let tuning = r.tuning(&file.tuning);
+
+    if !r.problems.is_empty() {
+        return Err(r.into_error());
+    }
+    Ok(Policy { origin: origin.to_path_buf(), state_dir, databases, vaults, policies, tuning })
+}
+
+/// Collects problems while the nouns resolve themselves.
+pub(super) struct Resolver<'a> {
+    text: &'a str,
+    origin: &'a Path,
+    problems: Vec<Problem>,
+    left_out: Vec<Vec<String>>,
+    /// The names of all vaults written, resolvable or not.
+    pub(super) vaults: Vec<String>,
+    /// The names of all policies written, resolvable or not.
+    pub(super) policies: Vec<String>,
+}
+
+impl Resolver<'_> {
+    pub(super) fn problem(&mut self, at: Range<usize>, message: impl Into<String>, hint: impl IntoHint) {
+        let Position { line, column } = Position::of(self.text, at.start);
+        let file = self.origin.to_path_buf();
+        self.problems.push(Problem { file, line, column, message: message.into(), hint: hint.into_hint() });
+    }
+
+    fn into_error(mut self) -> PolicyError {
+        self.problems.sort_by_key(|p| (p.line, p.column));
+        PolicyError { problems: self.problems }
+    }
+
+    /// Reports that the table at `path` lacks `key`, unless a neighbour was left out: it may be
+    /// that very key, misspelt, and has been reported.
+    pub(super) fn missing(&mut self, path: &[&str], key: &str, at: Range<usize>, hint: &str) {
+        if self.left_out_under(path) {
+            return;
+        }
+        let place = if path.is_empty() { String::new() } else { format!(" in [{}]", path.join(".")) };
+        self.problem(at, format!("`{key}` is missing{place}"), hint);
+    }
+
+    /// Whether an entry directly in the table at `path` was left out.
+    pub(super) fn left_out_under(&self, path: &[&str]) -> bool {
+        self.left_out.iter().any(|p| p.len() == path.len() + 1 && p.iter().zip(path).all(|(a, b)| a == b))
+    }
+
+    pub(super) fn was_left_out(&self, path: &[&str], key: &str) -> bool {
+        let wanted: Vec<&str> = path.iter().copied().chain([key]).collect();
+        self.left_out.iter().any(|p| *p == wanted)
+    }
+
+    /// Whether a whole section was left out, so that any name may be missing.
+    pub(super) fn left_out_at_top(&self) -> bool {
+        self.left_out_under(&[])
+    }
+
+    /// A name of the user's own, fit to be a folder.
+    pub(super) fn name(&mut self, name: &Text, what: &str) -> Option<String> {
+        match name.get_ref().parse::<DatabaseName>() {
+            Ok(_) => Some(name.get_ref().clone()),
+            Err(e) => {
+                let message = format!("`{}` is not a valid {what} name", e.value);
+                self.problem(name.span(), message, database::sentence(e.rule));
+                None
+            }
+        }
+    }
+
+    pub(super) fn known_vault(&mut self, name: &Text) -> Option<String> {
+        let known = self.vaults.clone();
+        self.known(name, "vault", "vaults", &known)
+    }
+
+    pub(super) fn known_policy(&mut self, name: &Text) -> Option<String> {
+        let known = self.policies.clone();
+        self.known(name, "policy", "policies", &known)
+    }
+
+    fn known(&mut self, name: &Text, what: &str, section: &str, known: &[String]) -> Option<String> {
+        let n = name.get_ref();
+        if known.contains(n) {
+            return Some(n.clone());
+        }
+        if self.was_left_out(&[section], n) || self.left_out_at_top() {
+            return None;
+        }
+        let hint = match nearest(n, known.iter().map(String::as_str)) {
+            Some(k) => format!("Did you mean `{k}`?"),
+            None if known.is_empty() => format!("Add a `[{section}.{n}]` section."),
+            None => format!("There is {}; or add a `[{section}.{n}]` section.", list(known)),
+        };
+        self.problem(name.span(), format!("there is no {what} `{n}`"), hint);
+        None
+    }
+
+    /// A path, joined to the folder of the policy file.
+    pub(super) fn path(&mut self, written: Option<&Text>) -> Option<PathBuf> {
+        let w = written?;
+        let text = w.get_ref();
+        if text.is_empty() || text.contains('\0') {
+            self.problem(w.span(), "this is not a path", "Write an absolute path.");
+        } else if text == "~" || text.starts_with("~/") || text.starts_with('$') {
+            self.problem(
+                w.span(),
+                format!("`{text}` is not expanded here as a shell would"),
+                "Write the whole path; a relative one starts at the folder of the policy file.",
+            );
+        }
+        Some(self.origin.parent().unwrap_or(Path::new("")).join(text))
+    }
+
+    /// A span of time, more than nothing and less than a century.
+    pub(super) fn duration(&mut self, written: Option<&Spanned<Scalar>>) -> Option<Duration> {
+        const EXAMPLE: &str = "Write for example `\"30d\"`, `\"12h\"`, `\"5m\"` or `\"90s\"`.";
+        const CENTURY: u64 = 36_525 * 86_400;
+        let w = written?;
+        let text = w.get_ref();
+        let message = match text {
+            Scalar::Number(n) => format!("`{n}` has no unit"),
+            Scalar::Flag(_) => format!("`{text}` is not a span of time"),
+            Scalar::Text(t) => match t.parse::<Duration>() {
+                Ok(Duration(0)) => format!("`{t}` is no time at all"),
+                Ok(Duration(s)) if s > CENTURY => format!("`{t}` is more than a century"),
+                Ok(d) => return Some(d),
+                Err(_) => format!("`{t}` is not a span of time"),
+            },
+        };
+        self.problem(w.span(), message, EXAMPLE);
+        None
+    }
+}
+
+/// What can be given as a hint.
+pub(super) trait IntoHint {
+    fn into_hint(self) -> Option<String>;
+}
+
+impl IntoHint for &str {
+    fn into_hint(self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl IntoHint for String {
+    fn into_hint(self) -> Option<String> {
+        Some(self)
+    }
+}
+
+impl IntoHint for Option<String> {
+    fn into_hint(self) -> Option<String> {
+        self
+    }
+}

@@ -1,0 +1,522 @@
+use super::*;
+use crate::size::ByteSize;
+use crate::time::Duration;
+
+fn parse(text: &str) -> Result<Policy, PolicyError> {
+    Policy::parse(text, Path::new("/etc/holdfast/holdfast.toml"))
+}
+
+/// What a refused text displays as, without the file's name.
+fn refused(text: &str) -> Vec<String> {
+    let shown = parse(text).unwrap_err().to_string();
+    shown.lines().map(|l| l.strip_prefix("/etc/holdfast/holdfast.toml:").unwrap().to_string()).collect()
+}
+
+fn hints(text: &str) -> Vec<String> {
+    parse(text).unwrap_err().problems.into_iter().map(|p| p.hint.unwrap_or_default()).collect()
+}
+
+/// The example of SETTLED.md, plus the vault `dr` that it names in `copies` but leaves out.
+const SETTLED: &str = r#"version = 1
+[databases.orders]
+source = "postgresql:///?host=/run/postgresql&port=5432&user=postgres"   # or rds://us-east-1/shop
+policy = "standard"
+[vaults.local]
+url = "file:///var/lib/holdfast/vault"      # or s3://bucket/prefix?region=…
+key-file = "/etc/holdfast/vault.key"
+[vaults.dr]
+url = "s3://bucket/prefix?region=eu-west-1"
+key-file = "dr.key"
+[policies.standard]
+rpo = "5m"
+rto = "15m"
+wal = { keep = "30d", required = "any" }
+[policies.standard.tiers.daily]
+schedule = "0 3 * * *"                      # with timezone = "UTC" by default
+kind = "incremental"
+vaults = ["local"]
+keep = { last = 7, daily = 30, weekly = 13, monthly = 12, window = "30d", at-least = 2 }
+[policies.standard.copies.dr]
+to = "dr"
+keep = { monthly = 12 }
+[policies.standard.verify]
+level = "L3"
+every = "7d"
+"#;
+
+/// The smallest policy that backs something up.
+const SMALL: &str = r#"version = 1
+[databases.a]
+source = "host=/run/postgresql"
+policy = "p"
+[vaults.local]
+url = "file:///v"
+key-file = "k"
+[policies.p]
+"#;
+
+/// `SMALL` with one line replaced.
+fn small_with(line: &str, by: &str) -> String {
+    assert!(SMALL.contains(line), "{line}");
+    SMALL.replace(line, by)
+}
+
+#[test]
+fn the_example_resolves() {
+    let p = parse(SETTLED).unwrap();
+    let orders = &p.databases[&"orders".parse().unwrap()];
+    assert!(matches!(&orders.source, Source::Postgres { conninfo } if conninfo.ends_with("user=postgres")));
+    assert_eq!(orders.vaults(), ["local"]);
+    assert_eq!((orders.data_directory.as_ref(), orders.members.len()), (None, 0));
+    let plan = p.plan_of(orders).unwrap();
+    assert_eq!((plan.rpo, plan.rto), (Some(Duration(300)), Some(Duration(900))));
+    assert_eq!(plan.wal, WalPolicy { keep: Some(Duration(30 * 86_400)), required: Required::Any });
+    let daily = &plan.tiers["daily"];
+    assert_eq!((daily.schedule.as_str(), daily.timezone.as_str()), ("0 3 * * *", "UTC"));
+    assert_eq!(daily.kind, Kind::Incremental);
+    let keep = Keep { last: 7, daily: 30, weekly: 13, monthly: 12, at_least: 2, ..Keep::default() };
+    assert_eq!(daily.keep, Keep { window: Some(Duration(30 * 86_400)), ..keep });
+    assert_eq!(plan.copies["dr"].to, "dr");
+    assert_eq!(plan.copies["dr"].keep, Keep { monthly: 12, ..Keep::default() });
+    assert_eq!(plan.verify, Some(Verify { level: VerifyLevel::L3, every: Duration(7 * 86_400) }));
+    let dr = &p.vaults["dr"];
+    assert_eq!((dr.url.as_str(), dr.options["region"].as_str()), ("s3://bucket/prefix", "eu-west-1"));
+    assert_eq!(dr.key_file.as_deref(), Some(Path::new("/etc/holdfast/dr.key")), "joined to the folder");
+    assert_eq!(p.vaults_of(orders).map(|v| v.name.as_str()).collect::<Vec<_>>(), ["local"]);
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let p = parse(SMALL).unwrap();
+    assert_eq!(p.state_dir, None);
+    assert_eq!(p.state_dir(), Path::new("/etc/holdfast/state"));
+    assert_eq!(p.tuning, Tuning::default());
+    assert_eq!(p.tuning.archive_timeout, Duration(600));
+    let v = &p.vaults["local"];
+    assert_eq!(v.compression, Compression::Zstd { level: 1 });
+    assert_eq!(v.wal_compression, Compression::Zstd { level: 1 });
+    assert_eq!((v.frame_size, v.pack_size), (ByteSize(256 << 10), ByteSize(128 << 20)));
+    assert!(v.options.is_empty() && v.passphrase_file.is_none());
+    let plan = &p.policies["p"];
+    assert_eq!(*plan, Plan::default());
+    assert_eq!(p.databases.values().next().unwrap().vaults(), ["local"], "no tiers: all vaults");
+}
+
+#[test]
+fn every_other_key_is_read() {
+    let p = parse(
+        r#"
+version = 1
+state-dir = "../state"
+[databases."a.b"]
+source = "aurora://eu-west-1/shop"
+policy = "p"
+data-directory = "/data"
+bin-dir = "bin"
+members = ["db1", "db2"]
+[vaults.v]
+url = "s3://b"
+passphrase-file = "pass"
+compression = "zstd:3"
+wal-compression = "lz4"
+frame-size = "1MiB"
+pack-size = 67108864
+options = { Endpoint = "http://127.0.0.1:9000", allow_http = true, retries = 3 }
+[vaults.w]
+url = "gs://b/c"
+key-file = "k"
+[policies.p.wal]
+required = 2
+[policies.p.tiers.t]
+schedule = "*/5 0-6 1,15 * MON-FRI"
+timezone = "Europe/Copenhagen"
+kind = "full"
+keep = { window = "1d 12h" }
+[tuning]
+workers = 3
+rate = "50MiB/s"
+nice = -5
+archive-timeout = "90s"
+"#,
+    )
+    .unwrap();
+    let db = p.databases.values().next().unwrap();
+    assert_eq!(db.source, Source::Aurora { region: "eu-west-1".into(), id: "shop".into() });
+    assert_eq!(db.data_directory.as_deref(), Some(Path::new("/data")));
+    assert_eq!(db.bin_dir.as_deref(), Some(Path::new("/etc/holdfast/bin")));
+    assert_eq!(db.members, ["db1", "db2"]);
+    assert_eq!(db.vaults(), ["v", "w"], "a tier without vaults goes to all");
+    assert_eq!(p.state_dir(), Path::new("/etc/holdfast/../state"));
+    let v = &p.vaults["v"];
+    assert_eq!((v.compression, v.wal_compression), (Compression::Zstd { level: 3 }, Compression::Lz4));
+    assert_eq!((v.frame_size, v.pack_size), (ByteSize(1 << 20), ByteSize(64 << 20)));
+    let options: Vec<(&str, &str)> = v.options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(options, [("allow-http", "true"), ("endpoint", "http://127.0.0.1:9000"), ("retries", "3")]);
+    let plan = &p.policies["p"];
+    assert_eq!(plan.wal.required, Required::Count(2));
+    let tier = &plan.tiers["t"];
+    assert_eq!((tier.kind, tier.timezone.as_str()), (Kind::Full, "Europe/Copenhagen"));
+    assert_eq!(tier.keep.window, Some(Duration(36 * 3600)));
+    let tuning = Tuning {
+        workers: Some(3),
+        rate: Some(ByteSize(50 << 20)),
+        nice: Some(-5),
+        archive_timeout: Duration(90),
+    };
+    assert_eq!(p.tuning, tuning);
+}
+
+#[test]
+fn unknown_keys_are_placed_and_guessed_at() {
+    let t = small_with("key-file", "kee-file");
+    assert_eq!(
+        refused(&t),
+        ["7:1: unknown key `kee-file` in [vaults.local]"],
+        "and not also `key-file` is missing"
+    );
+    assert_eq!(hints(&t), ["Did you mean `key-file`?"]);
+    let t = small_with("[vaults.local]", "[vault.local]");
+    assert_eq!(refused(&t), ["5:2: unknown key `vault`"], "and not also a missing vault");
+    assert_eq!(hints(&t), ["Did you mean `vaults`?"]);
+    let t = format!("{SMALL}encryption = false\n");
+    assert_eq!(refused(&t), ["9:1: unknown key `encryption` in [policies.p]"]);
+    assert_eq!(hints(&t), ["The keys known here are `rpo`, `rto`, `wal`, `tiers`, `copies` and `verify`."]);
+    let t = SETTLED.replace("at-least", "at_least");
+    assert_eq!(refused(&t), ["19:75: unknown key `at_least` in [policies.standard.tiers.daily.keep]"]);
+}
+
+#[test]
+fn unknown_names_are_placed_and_guessed_at() {
+    let t = SETTLED.replace(r#"["local"]"#, r#"["local", "locla"]"#);
+    assert_eq!(refused(&t), ["18:20: there is no vault `locla`"]);
+    assert_eq!(hints(&t), ["Did you mean `local`?"]);
+    let t = SETTLED.replace("to = \"dr\"", "to = \"elsewhere\"");
+    assert_eq!(refused(&t), ["21:6: there is no vault `elsewhere`"]);
+    assert_eq!(hints(&t), ["There is `dr` and `local`; or add a `[vaults.elsewhere]` section."]);
+    let t = SETTLED.replace("policy = \"standard\"", "policy = \"gold\"");
+    assert_eq!(refused(&t), ["4:10: there is no policy `gold`"]);
+}
+
+#[test]
+fn values_are_checked_where_they_stand() {
+    let cases = [
+        (r#"rpo = "5m""#, r#"rpo = "5 parsecs""#, "12:7: `5 parsecs` is not a span of time"),
+        (r#"rpo = "5m""#, r#"rpo = 300"#, "12:7: `300` has no unit"),
+        (r#"rpo = "5m""#, r#"rpo = "0s""#, "12:7: `0s` is no time at all"),
+        (r#"rpo = "5m""#, r#"rpo = "999999d""#, "12:7: `999999d` is more than a century"),
+        (r#"rpo = "5m""#, r#"rpo = [1]"#, "12:7: `rpo` takes a string or a number, not a list"),
+        (r#"rpo = "5m""#, r#"rpo.x = 1"#, "12:1: `rpo` takes a string or a number, not a table"),
+        (r#"keep = "30d", r"#, r#"keep = "x", r"#, "14:16: `x` is not a span of time"),
+        (
+            r#"required = "any""#,
+            r#"required = "some""#,
+            "14:34: `some` does not say how many vaults are required",
+        ),
+        (r#"required = "any""#, "required = 0", "14:34: `0` does not say how many vaults are required"),
+        (
+            r#"required = "any""#,
+            "required = 2",
+            "14:34: 2 vaults are required for WAL, but this policy uses 1",
+        ),
+        (r#""0 3 * * *""#, r#""0 3 * *""#, "16:12: `0 3 * *` has 4 fields, a cron schedule has 5"),
+        (r#""0 3 * * *""#, r#""0 3 * * !""#, "16:12: `0 3 * * !` is not a cron schedule"),
+        (
+            r#""incremental""#,
+            r#""differential""#,
+            "17:8: `differential` is not one of `full` and `incremental`",
+        ),
+        (r#"["local"]"#, "[]", "18:10: this tier goes to no vault"),
+        (r#"["local"]"#, r#""local""#, "18:10: `vaults` takes a list, not text"),
+        (r#"["local"]"#, r#"["local", 3]"#, "18:20: `vaults` takes a string, not integer `3`"),
+        (r#"at-least = 2"#, "at-least = 0", "19:86: `at-least` cannot be 0"),
+        ("{ monthly = 12 }", "{}", "22:8: this `keep` keeps nothing"),
+        ("{ monthly = 12 }", "{ at-least = 3 }", "22:8: this `keep` keeps nothing"),
+        (
+            "{ monthly = 12 }",
+            "{ monthly = -1 }",
+            "22:20: `monthly` takes a number from 0 to 4294967295, not integer `-1`",
+        ),
+        ("\"L3\"", "\"L9\"", "24:9: `L9` is not one of `L1`, `L2`, `L3`, `L4` and `L5`"),
+        ("every = \"7d\"\n", "", "23:1: `every` is missing in [policies.standard.verify]"),
+        ("version = 1\n", "#\n", "1:1: `version` is missing"),
+        ("databases.orders", "databases.\"../x\"", "2:12: `../x` is not a valid database name"),
+        ("vaults.dr", "vaults.\"d r\"", "8:9: `d r` is not a valid vault name"),
+        ("file:///var", "ftp://h/var", "6:7: `ftp://` is not a kind of vault"),
+        ("\"s3://bucket", "\"s3://me:hunter2@bucket", "9:7: credentials do not belong in the policy file"),
+        (
+            "?region=eu-west-1",
+            "?secret_access_key=hunter2",
+            "9:7: option `secret-access-key` does not belong in the policy file",
+        ),
+        ("key-file = \"dr.key\"\n", "", "8:9: `key-file` is missing in [vaults.dr]"),
+        ("\"dr.key\"", "\"~/dr.key\"", "10:12: `~/dr.key` is not expanded here as a shell would"),
+        (
+            "s3://bucket/prefix?region=eu-west-1",
+            "file:///var/lib/holdfast/vault/",
+            "6:7: vaults `dr` and `local` are the same place",
+        ),
+        (
+            "user=postgres\"",
+            "user=postgres&password=hunter2\"",
+            "3:10: a password does not belong in the policy file",
+        ),
+        (
+            "postgresql:///?",
+            "postgresql://me:hunter2@h/?",
+            "3:10: a password does not belong in the policy file",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        assert!(SETTLED.contains(from), "{from}");
+        let text = SETTLED.replacen(from, to, 1);
+        let shown = refused(&text);
+        let known = match to {
+            // Renaming a vault also loses the copy that names it.
+            "vaults.\"d r\"" => &shown[..1],
+            _ => &shown[..],
+        };
+        assert_eq!(known, [expected], "{to}");
+        let error = format!("{:?}", parse(&text));
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn vault_and_tuning_numbers_have_limits() {
+    for (line, message) in [
+        ("frame-size = 100000", "8:14: `frame-size` cannot be 100000"),
+        ("frame-size = '32KiB'", "8:14: `frame-size` cannot be 32KiB"),
+        ("frame-size = '8MiB'", "8:14: `frame-size` cannot be 8MiB"),
+        ("frame-size = true", "8:14: `true` is not a size"),
+        ("pack-size = '128KiB'", "8:13: `pack-size` cannot be 128KiB"),
+        ("pack-size = '5GiB'", "8:13: `pack-size` cannot be 5GiB"),
+        ("pack-size = 'big'", "8:13: `big` is not a size"),
+        ("compression = 'gzip'", "8:15: `gzip` is not a compression"),
+        ("options.password = 'hunter2'", "8:9: option `password` does not belong in the policy file"),
+        ("[tuning]\nworkers = 0", "9:11: `workers` is from 1 to 256, not 0"),
+        ("[tuning]\nrate = 0", "9:8: `rate` cannot be 0"),
+        ("[tuning]\nnice = 20", "9:8: `nice` is from -20 to 19, not 20"),
+        ("[tuning]\narchive-timeout = '1'", "9:19: `1` is not a span of time"),
+    ] {
+        let t = small_with("[policies.p]", &format!("{line}\n[policies.p]"));
+        assert_eq!(refused(&t).first().map(String::as_str), Some(message), "{line}");
+        assert!(!format!("{:?}", parse(&t)).contains("hunter2"));
+    }
+}
+
+#[test]
+fn all_problems_are_reported_in_order() {
+    let t = r#"version = 1
+stat-dir = "x"
+[databases.a]
+source = "mysql://me:hunter2@h/"
+policy = 7
+[databases.b]
+[vaults.v]
+url = "file:///v"
+key-file = "k"
+compresion = "lz4"
+[policies.p]
+rpo = "soon"
+[policies.p.tiers.t]
+schedule = "daily"
+"#;
+    assert_eq!(
+        refused(t),
+        [
+            "2:1: unknown key `stat-dir`",
+            "4:10: `mysql://` is not a kind of source",
+            "5:10: `policy` takes a string, not integer `7`",
+            "6:12: `source` is missing in [databases.b]",
+            "6:12: `policy` is missing in [databases.b]",
+            "10:1: unknown key `compresion` in [vaults.v]",
+            "12:7: `soon` is not a span of time",
+            "13:19: `keep` is missing in [policies.p.tiers.t]",
+            "14:12: `daily` has 1 field, a cron schedule has 5",
+        ]
+    );
+    assert_eq!(parse(t).unwrap_err().hint(), Some("Did you mean `state-dir`?"));
+}
+
+#[test]
+fn a_section_of_the_wrong_shape_is_one_problem() {
+    assert_eq!(
+        refused("version = 1\ndatabases = 'postgres://me:hunter2@h'\n"),
+        ["2:13: `databases` takes a table, not text"]
+    );
+    assert_eq!(refused("version = 1\n[[vaults]]\nurl = 'x'\n"), ["2:1: `vaults` takes a table, not a list"]);
+    let t = small_with("[databases.a]", "[databases.a]\nmembers = 'db1'");
+    assert_eq!(refused(&t), ["3:11: `members` takes a list, not text"]);
+    let t = small_with("version = 1", "version = '1'");
+    assert_eq!(refused(&t), ["1:11: `version` takes a whole number, not text"]);
+}
+
+#[test]
+fn syntax_errors_have_a_place() {
+    let shown = refused("version = 1\n[vaults.local\nurl = 3\n");
+    assert!(shown[0].starts_with("2:14: "), "{shown:?}");
+    let shown = refused("version = 1\n\n[a]\nx = \"hunter2\n");
+    assert!(shown[0].starts_with("4:") && !shown[0].contains("hunter2"), "{shown:?}");
+    let shown = refused("version = 1\nversion = 1\n");
+    assert_eq!(shown, ["2:1: duplicate key"]);
+    assert_eq!(
+        hints("version = 1\nversion = 1\n"),
+        ["Keep one of them: a key or section may stand only once."]
+    );
+    assert!(!refused("\u{0}").is_empty());
+}
+
+#[test]
+fn another_version_is_the_only_problem() {
+    assert_eq!(
+        refused("version = 2\nfuture = true\n"),
+        ["1:11: version 2 of the policy file is not known here"]
+    );
+    assert_eq!(refused(""), ["1:1: `version` is missing"]);
+}
+
+#[test]
+fn columns_count_characters() {
+    let t = small_with("[policies.p]", "[policies.p]\nwal = { keep = \"é\", required = \"ü\" }");
+    assert_eq!(
+        refused(&t),
+        ["9:16: `é` is not a span of time", "9:32: `ü` does not say how many vaults are required"]
+    );
+    assert_eq!(refused(&t.replace('\n', "\r\n")), refused(&t));
+}
+
+fn database<'a>(name: &'a DatabaseName) -> NewDatabase<'a> {
+    NewDatabase {
+        name,
+        source: "postgresql:///?host=/run/postgresql&user=postgres",
+        policy: None,
+        data_directory: Some("/var/lib/postgresql/18/main"),
+        bin_dir: None,
+    }
+}
+
+#[test]
+fn a_new_policy_is_a_sound_one() {
+    let name: DatabaseName = "or.ders".parse().unwrap();
+    let text = render_new(&NewPolicy {
+        database: database(&name),
+        vault_name: "local",
+        vault_url: "file:///var/lib/holdfast/va\"ult",
+        key_file: "/etc/holdfast/va'ult.key",
+        state_dir: None,
+    });
+    let p = parse(&text).unwrap();
+    let db = &p.databases[&name];
+    assert_eq!(db.data_directory.as_deref(), Some(Path::new("/var/lib/postgresql/18/main")));
+    assert_eq!((db.policy.as_str(), db.vaults()), ("standard", &["local".to_string()][..]));
+    assert_eq!(p.vaults["local"].key_file.as_deref(), Some(Path::new("/etc/holdfast/va'ult.key")));
+    // The same objectives as the example.
+    let example = parse(SETTLED).unwrap().policies.remove("standard").unwrap();
+    assert_eq!(p.policies["standard"], Plan { copies: BTreeMap::new(), ..example });
+    assert!(text.lines().all(|l| l.len() <= 110), "{text}");
+}
+
+#[test]
+fn a_database_is_added_and_nothing_else_changes() {
+    let origin = Path::new("/etc/holdfast/holdfast.toml");
+    let name: DatabaseName = "b".parse().unwrap();
+    for before in [
+        SMALL.to_string(),
+        SMALL.trim_end().to_string(),
+        format!("{SMALL}# end"),
+        SMALL.replace('\n', "\r\n"),
+    ] {
+        let after = add_database(&before, origin, &database(&name)).unwrap();
+        assert!(after.starts_with(&before));
+        assert_eq!(after.contains("\r\n"), before.contains("\r\n"));
+        assert_eq!(after.matches("\r\n").count() % after.matches('\n').count(), 0, "{after:?}");
+        let p = parse(&after).unwrap();
+        assert_eq!(p.databases.len(), 2);
+        assert_eq!(p.databases[&name].policy, "p", "the only one there is");
+        let again = add_database(&after, origin, &database(&name)).unwrap_err();
+        assert!(again.to_string().ends_with(": database `b` is already here"), "{again}");
+    }
+    let p = small_with("[policies.p]", "[policies.p]\n[policies.q]");
+    let e = add_database(&p, origin, &database(&name)).unwrap_err();
+    assert!(e.to_string().contains("which policy"), "{e}");
+    assert!(add_database(&p, origin, &NewDatabase { policy: Some("q"), ..database(&name) }).is_ok());
+    let inline = "version = 1\ndatabases = {}\nvaults = {v = {url = 'file:///v', key-file = 'k'}}\npolicies = {p = {}}\n";
+    assert!(add_database(inline, origin, &database(&name)).is_err());
+    let secret = NewDatabase { source: "host=h password=hunter2", ..database(&name) };
+    let e = add_database(SMALL, origin, &secret).unwrap_err();
+    assert!(!format!("{e:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_guide_names_every_key_and_its_example_is_sound() {
+    let guide = include_str!("../../../../docs/guide/policy.md");
+    let example = guide.split("```toml\n").nth(1).and_then(|t| t.split("```").next()).unwrap();
+    parse(example).unwrap();
+    // serde lists the keys of a section when it meets one that it does not know.
+    for section in [
+        "x=1",
+        "databases.d.x=1",
+        "vaults.v.x=1",
+        "policies.p.x=1",
+        "policies.p.wal.x=1",
+        "tuning.x=1",
+        "policies.p.tiers.t.x=1",
+        "policies.p.tiers.t.keep.x=1",
+        "policies.p.copies.c.x=1",
+        "policies.p.verify.x=1",
+    ] {
+        let text = format!("version = 1\n{section}\n");
+        let reading = file::read(&text);
+        let hint = reading.mistakes[0].hint.clone().unwrap();
+        assert!(hint.starts_with("The keys known here are"), "{hint}");
+        for key in hint.split('`').skip(1).step_by(2) {
+            let named = guide.contains(&format!("`{key}`"))
+                || guide.contains(&format!("[{key}"))
+                || guide.contains(&format!(".{key}"));
+            assert!(named, "`{key}` is not in the guide");
+        }
+    }
+}
+
+#[test]
+fn no_damage_panics_or_loses_its_place() {
+    let lines = SETTLED.lines().count();
+    let check = |text: &str| {
+        if let Err(e) = parse(text) {
+            assert!(!e.problems.is_empty());
+            for p in e.problems {
+                assert!((1..=lines + 1).contains(&p.line) && p.column >= 1, "{p}\n{text}");
+                assert!(!p.message.is_empty() && !p.message.contains('\n'), "{p}");
+            }
+        }
+    };
+    for (i, c) in SETTLED.char_indices() {
+        check(&SETTLED[..i]);
+        let rest = &SETTLED[i + c.len_utf8()..];
+        for by in ["", "\"", "[", "=", "é", "1", "\n"] {
+            // A new line would move the end of the file.
+            if by != "\n" || c == '\n' {
+                check(&format!("{}{by}{rest}", &SETTLED[..i]));
+            }
+        }
+    }
+    for skip in 0..lines {
+        let kept: Vec<&str> =
+            SETTLED.lines().enumerate().filter(|(i, _)| *i != skip).map(|(_, l)| l).collect();
+        check(&kept.join("\n"));
+    }
+}
+
+#[test]
+fn an_option_may_stand_in_one_place_only() {
+    let t = SETTLED.replace("key-file = \"dr.key\"", "key-file = \"dr.key\"\noptions.Region = \"x\"");
+    assert_eq!(refused(&t), ["11:9: option `region` is given twice"]);
+}
+
+#[test]
+fn the_example_to_the_letter_lacks_only_its_second_vault() {
+    let start = SETTLED.find("[vaults.dr]").unwrap();
+    let end = SETTLED.find("[policies.standard]").unwrap();
+    let t = format!("{}{}", &SETTLED[..start], &SETTLED[end..]);
+    assert_eq!(refused(&t), ["18:6: there is no vault `dr`"]);
+}

@@ -1,0 +1,355 @@
+//! What one archived segment holds, found fast: [`scan_segment`].
+//!
+//! For choosing segments by recovery target. Record headers are followed from one to the next; no
+//! CRC is computed and no block is decoded, so this says nothing about damage within records. Page
+//! headers and the links between records are checked.
+//!
+//! A record that starts in a segment and ends in the next one counts for the segment it starts in,
+//! if what is asked for (time, name) lies in it; else it is lost here, and [`SegmentFacts::tail`]
+//! tells that there is something to read with [`crate::wal::WalReader`].
+
+use crate::bytes::{u8_at, u32_at, u64_at};
+use crate::time::PgTimestamp;
+use crate::version::PgMajor;
+use crate::wal::{
+    LONG_HEADER, MAX_RECORD, RECORD_HEADER, RecordHeader, Rmgr, SHORT_HEADER, WAL_PAGE_SIZE, WalError,
+    WalPageHeader, XactKind, XlogRecord, decode_xlog_parts, header_size, segment_header,
+};
+use holdfast_core::lsn::{Lsn, SegmentSize, TimelineId};
+
+/// Enough of a record for all that is looked at: header, ids before the main data, the main data's
+/// own header, and the largest struct (a checkpoint).
+const ENOUGH: usize = RECORD_HEADER + 3 + 5 + 5 + 96;
+const PAGE: usize = WAL_PAGE_SIZE as usize;
+
+/// A restore point (`pg_create_restore_point`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestorePoint {
+    pub name: String,
+    pub lsn: Lsn,
+    /// Microseconds since 1970.
+    pub time: i64,
+}
+
+/// What a segment holds. Times are microseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentFacts {
+    pub major: PgMajor,
+    pub system_id: u64,
+    pub segment_size: SegmentSize,
+    /// Timeline of the last page.
+    pub timeline: TimelineId,
+    pub start: Lsn,
+    /// The first record that starts here; `None` when the whole segment is the middle of one.
+    pub first_record: Option<Lsn>,
+    pub last_record: Option<Lsn>,
+    /// Records that start here.
+    pub records: u64,
+    /// Earliest and latest time in commits, aborts, checkpoints, restore points and ends of recovery.
+    /// The times of concurrent commits need not ascend.
+    pub first_time: Option<i64>,
+    pub last_time: Option<i64>,
+    pub commits: u64,
+    pub restore_points: Vec<RestorePoint>,
+    pub has_switch: bool,
+    /// End of the last record, rounded up; the segment's end when a record goes on in the next one or
+    /// after a switch; else where the zeroes start.
+    pub end_of_data: Lsn,
+    /// Start of the record that goes on in the next segment.
+    pub tail: Option<Lsn>,
+}
+
+impl SegmentFacts {
+    fn see_time(&mut self, t: i64) {
+        self.first_time = Some(self.first_time.map_or(t, |f| f.min(t)));
+        self.last_time = Some(self.last_time.map_or(t, |l| l.max(t)));
+    }
+}
+
+/// Goes through one whole segment file, or as much of its beginning as `bytes` holds.
+pub fn scan_segment(bytes: &[u8]) -> Result<SegmentFacts, WalError> {
+    let head = segment_header(bytes)?;
+    let size = head.segment_size;
+    let start = head.page_addr;
+    let mut w =
+        Walk { bytes, base: start.0, major: head.major, size, timeline: head.timeline, after_lost: 0 };
+    let mut facts = SegmentFacts {
+        major: head.major,
+        system_id: head.system_id,
+        segment_size: size,
+        timeline: head.timeline,
+        start,
+        first_record: None,
+        last_record: None,
+        records: 0,
+        first_time: None,
+        last_time: None,
+        commits: 0,
+        restore_points: Vec::new(),
+        has_switch: false,
+        end_of_data: start,
+        tail: None,
+    };
+
+    // The rest of a record of the segment before.
+    let mut at = match w.advance(LONG_HEADER, head.rem_len as usize)? {
+        End::At(at) => at,
+        End::Lost => w.after_lost,
+        End::Unwritten => return Ok(facts),
+        End::Beyond => {
+            facts.end_of_data = w.lsn(w.len());
+            facts.timeline = w.timeline;
+            return Ok(facts);
+        }
+    };
+    let mut prev: Option<Lsn> = None;
+    loop {
+        facts.end_of_data = w.lsn(at);
+        let Some(rec) = w.record_start(at)? else { break };
+        let lsn = w.lsn(rec);
+        let Some(total) = u32_at(bytes, rec) else { break };
+        if total == 0 {
+            break;
+        }
+        if !(RECORD_HEADER as u32..=MAX_RECORD).contains(&total) {
+            return Err(WalError::RecordLength { at: lsn, length: total });
+        }
+        let mut buf = [0u8; ENOUGH];
+        // Few records are more than skipped; only those that lie across pages need a copy for it.
+        let header = match bytes.get(rec..rec + RECORD_HEADER) {
+            Some(h) if rec % PAGE + RECORD_HEADER <= PAGE => h,
+            _ => w.copy(rec, &mut buf, RECORD_HEADER),
+        };
+        let next = w.advance(rec, total as usize)?;
+        match next {
+            // Never completed: it does not count, and the next record follows the one before it.
+            End::Lost => {
+                at = w.after_lost;
+                continue;
+            }
+            End::Unwritten => break,
+            End::At(_) | End::Beyond => {}
+        }
+        // With the header cut by the end of the segment there is nothing to check it by.
+        if let Some(h) = RecordHeader::parse(header) {
+            check(lsn, h.prev, prev, h.rmgr)?;
+            if matches!(h.rmgr, Rmgr::XACT | Rmgr::XLOG) {
+                look(&mut facts, lsn, h.rmgr, h.info, w.copy(rec, &mut buf, total as usize));
+            }
+        }
+        facts.first_record.get_or_insert(lsn);
+        facts.last_record = Some(lsn);
+        facts.records += 1;
+        prev = Some(lsn);
+        match next {
+            _ if facts.has_switch => {
+                facts.end_of_data = w.end();
+                break;
+            }
+            End::At(next) => at = next,
+            End::Beyond | End::Unwritten | End::Lost => {
+                facts.tail = Some(lsn);
+                facts.end_of_data = w.lsn(w.len());
+                break;
+            }
+        }
+    }
+    facts.timeline = w.timeline;
+    Ok(facts)
+}
+
+fn check(at: Lsn, link: Lsn, prev: Option<Lsn>, rmgr: Rmgr) -> Result<(), WalError> {
+    if !rmgr.is_valid() {
+        return Err(WalError::Rmgr { at, id: rmgr.0 });
+    }
+    match prev {
+        Some(expected) if link != expected => Err(WalError::PrevLink { at, found: link, expected }),
+        None if link >= at => Err(WalError::PrevLink { at, found: link, expected: Lsn::INVALID }),
+        _ => Ok(()),
+    }
+}
+
+/// Notes what a record says, if it is one of the few that say something here.
+fn look(facts: &mut SegmentFacts, lsn: Lsn, rmgr: Rmgr, info: u8, part: &[u8]) {
+    match rmgr {
+        Rmgr::XACT => {
+            let Some(kind) = XactKind::from_info(info) else { return };
+            if kind == XactKind::Prepare {
+                return;
+            }
+            if kind.is_commit() {
+                facts.commits += 1;
+            }
+            if let Some(t) = main_data(part).and_then(|m| u64_at(m, 0)) {
+                facts.see_time(PgTimestamp(t as i64).unix_micros());
+            }
+        }
+        Rmgr::XLOG => {
+            if info & 0xF0 == 0x40 {
+                facts.has_switch = true;
+                return;
+            }
+            let Some(main) = main_data(part) else { return };
+            match decode_xlog_parts(info & 0xF0, main, facts.major).flatten() {
+                Some(XlogRecord::Checkpoint { checkpoint, .. }) => {
+                    facts.see_time(checkpoint.time.saturating_mul(1_000_000));
+                }
+                Some(XlogRecord::RestorePoint { name, time }) => {
+                    let time = time.unix_micros();
+                    facts.see_time(time);
+                    facts.restore_points.push(RestorePoint { name, lsn, time });
+                }
+                Some(XlogRecord::EndOfRecovery { time, .. }) => facts.see_time(time.unix_micros()),
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The main data of a record without block references, as far as it is there.
+fn main_data(part: &[u8]) -> Option<&[u8]> {
+    let mut at = RECORD_HEADER;
+    loop {
+        match u8_at(part, at)? {
+            255 => return part.get(at + 2..),
+            254 => return part.get(at + 5..),
+            253 => at += 3,
+            252 => at += 5,
+            _ => return None,
+        }
+    }
+}
+
+/// Offsets in a segment, with the page headers between the data.
+struct Walk<'a> {
+    bytes: &'a [u8],
+    base: u64,
+    major: PgMajor,
+    size: SegmentSize,
+    timeline: TimelineId,
+    /// The page that replaces a lost record, after [`End::Lost`].
+    after_lost: usize,
+}
+
+/// Where a record ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Its aligned end.
+    At(usize),
+    /// Not in these bytes.
+    Beyond,
+    /// Nowhere yet: a page it would go on in was never written. The log ends at its start.
+    Unwritten,
+    /// Nowhere: its rest was lost in a crash and another record overwrites it.
+    Lost,
+}
+
+impl Walk<'_> {
+    fn lsn(&self, at: usize) -> Lsn {
+        Lsn(self.base.saturating_add(at as u64))
+    }
+
+    fn end(&self) -> Lsn {
+        Lsn(self.base.saturating_add(self.size.bytes()))
+    }
+
+    /// Bytes that belong to this segment.
+    fn len(&self) -> usize {
+        self.bytes.len().min(usize::try_from(self.size.bytes()).unwrap_or(usize::MAX))
+    }
+
+    /// The place of the record at or after the aligned offset `at`: behind the header when `at` is
+    /// the start of a page. `None` at the end of the data.
+    fn record_start(&mut self, at: usize) -> Result<Option<usize>, WalError> {
+        if at >= self.len() {
+            return Ok(None);
+        }
+        if !at.is_multiple_of(PAGE) {
+            return Ok(Some(at));
+        }
+        match self.header(at)? {
+            Some(h) if h.flags.is_continuation() => {
+                Err(WalError::UnexpectedContinuation { at: self.lsn(at) })
+            }
+            Some(h) => Ok(Some(at + h.size())),
+            None => Ok(None),
+        }
+    }
+
+    /// The checked header of the page at `at`; `None` when the page is empty, cut off, or left over
+    /// from an earlier use of the file.
+    fn header(&mut self, at: usize) -> Result<Option<WalPageHeader>, WalError> {
+        let Some(page) = self.bytes.get(at..self.len()) else { return Ok(None) };
+        let Some(h) = WalPageHeader::parse(page) else { return Ok(None) };
+        if h.magic == 0 && h.page_addr == Lsn::INVALID {
+            return Ok(None);
+        }
+        let lsn = self.lsn(at);
+        match h.check(lsn, self.major, self.size) {
+            Err(WalError::PageAddress { found, .. }) if found < lsn => return Ok(None),
+            other => other?,
+        }
+        if h.timeline < self.timeline {
+            let previous = self.timeline;
+            return Err(WalError::TimelineOrder { at: lsn, previous, found: h.timeline });
+        }
+        self.timeline = h.timeline;
+        Ok(Some(h))
+    }
+
+    /// Where `len` bytes of record data that start at `at` end, following continuations over pages.
+    fn advance(&mut self, at: usize, len: usize) -> Result<End, WalError> {
+        let (mut at, mut left) = (at, len);
+        loop {
+            let room = PAGE - at % PAGE;
+            if left <= room {
+                let end = (at + left).next_multiple_of(8);
+                return Ok(if end <= self.len() { End::At(end) } else { End::Beyond });
+            }
+            left -= room;
+            at += room;
+            let Some(h) = self.header(at)? else {
+                return Ok(if at + SHORT_HEADER > self.len() { End::Beyond } else { End::Unwritten });
+            };
+            let here = self.lsn(at);
+            if h.flags.overwrites_continuation() {
+                self.after_lost = at;
+                return Ok(End::Lost);
+            }
+            if !h.flags.is_continuation() {
+                return Err(WalError::NoContinuation { at: here, record: Lsn::INVALID });
+            }
+            if h.rem_len as usize != left {
+                return Err(WalError::ContinuationLength {
+                    at: here,
+                    found: h.rem_len,
+                    expected: left as u64,
+                });
+            }
+            at += h.size();
+        }
+    }
+
+    /// The first bytes of a record at `at`, at most `len`, page headers left out: as many as there
+    /// are and as `to` can hold.
+    fn copy<'b>(&self, at: usize, to: &'b mut [u8; ENOUGH], len: usize) -> &'b [u8] {
+        let want = len.min(ENOUGH);
+        let (mut at, mut done) = (at, 0);
+        while done < want {
+            let n = (want - done).min(PAGE - at % PAGE);
+            let from = self.bytes.get(at..self.len().min(at + n)).unwrap_or_default();
+            let Some(t) = to.get_mut(done..done + from.len()) else { break };
+            t.copy_from_slice(from);
+            done += from.len();
+            if from.len() < n {
+                break;
+            }
+            at += n;
+            if at.is_multiple_of(PAGE) {
+                at += header_size(self.lsn(at).0, self.size) as usize;
+            }
+        }
+        to.get(..done).unwrap_or_default()
+    }
+}
