@@ -1,0 +1,400 @@
+//! Is everything in a vault what it was when it was written? Findings, never repairs.
+//!
+//! [`check_cluster`] reads objects and judges them:
+//! - every record: header, signature, text;
+//! - every pack of a point: there, as long and with the digest that the manifest says; with the
+//!   private key every frame is opened and its content digest compared;
+//! - every map and manifest: complete, and pointing into packs that exist;
+//! - every WAL object: authenticated; the segments that points need are there with the digest that
+//!   the point names, and each timeline has no holes.
+//!
+//! With `fast` no pack is read: only records, manifests and the presence and length of packs.
+
+use crate::error::{Result, StoreErrorKind, VaultError};
+use crate::names::{PackClass, PackId, run_of};
+use crate::pack::{check_sealed, check_whole};
+use crate::point::{Body, Point};
+use crate::reader::{PackSet, PointReader};
+use crate::vault::{ClusterVault, unhex32};
+use crate::walobj;
+use holdfast_core::{Monitor, SegmentName};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Object (or point) that it concerns.
+    pub name: String,
+    pub what: String,
+    /// Damage fails the check; the rest is worth knowing.
+    pub damage: bool,
+}
+
+/// What a check went through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    pub points: u64,
+    pub packs: u64,
+    pub segments: u64,
+    pub records: u64,
+    pub bytes_read: u64,
+    pub findings: Vec<Finding>,
+}
+
+impl CheckReport {
+    fn damage(&mut self, name: &str, what: impl Into<String>) {
+        self.findings.push(Finding { name: name.into(), what: what.into(), damage: true });
+    }
+
+    /// The report of a cluster whose own record is missing.
+    pub fn missing(name: &str) -> Self {
+        let mut r = CheckReport::default();
+        r.damage(name, "it is missing");
+        r
+    }
+
+    /// The report of a cluster that cannot even be opened.
+    pub fn of_error(name: &str, e: VaultError) -> Result<Self> {
+        let mut r = CheckReport::default();
+        r.absorb(name, e)?;
+        Ok(r)
+    }
+
+    fn note(&mut self, name: &str, what: impl Into<String>) {
+        self.findings.push(Finding { name: name.into(), what: what.into(), damage: false });
+    }
+
+    pub fn damaged(&self) -> bool {
+        self.findings.iter().any(|f| f.damage)
+    }
+
+    /// Takes an error that means damage as a finding; anything else ends the check.
+    fn absorb(&mut self, name: &str, e: VaultError) -> Result<()> {
+        match e {
+            VaultError::Damaged { name, what } => self.damage(&name, what),
+            VaultError::Codec { name, what } => self.damage(&name, what),
+            // What is missing is what was asked for, which may be a part of `name`.
+            VaultError::Store(s) if s.kind == StoreErrorKind::NotFound => {
+                self.damage(&s.name, "it is missing")
+            }
+            VaultError::WrongKey(_) => self.damage(name, "it needs the key of an epoch that nobody knows"),
+            VaultError::NewerFormat { .. } => self.damage(name, "its format version is unknown"),
+            e => return Err(e),
+        }
+        Ok(())
+    }
+}
+
+/// Checks one cluster's folder.
+pub async fn check_cluster(cluster: &ClusterVault, fast: bool, monitor: &dyn Monitor) -> Result<CheckReport> {
+    let mut report = CheckReport::default();
+    let objects = cluster.store().list(&cluster.path().folder()).await?;
+    let sizes: BTreeMap<&str, u64> = objects.iter().map(|l| (l.name.as_str(), l.size)).collect();
+    if !fast {
+        monitor.event(holdfast_core::monitor::Event::Total(objects.iter().map(|o| o.size).sum()));
+    }
+    let points = records(cluster, &sizes, &mut report).await?;
+    let mut used: BTreeMap<PackId, (u64, [u8; 32])> = BTreeMap::new();
+    for p in &points {
+        if monitor.cancelled() {
+            break;
+        }
+        report.points += 1;
+        if let Err(e) = walk_point(cluster, p, &sizes, &mut used, &mut report).await {
+            report.absorb(&cluster.path().point(&p.id), e)?;
+        }
+    }
+    packs(cluster, &used, &sizes, fast, monitor, &mut report).await?;
+    wal(cluster, &points, &sizes, fast, monitor, &mut report).await?;
+    report.findings.sort_by(|a, b| (&a.name, &a.what).cmp(&(&b.name, &b.what)));
+    report.findings.dedup();
+    Ok(report)
+}
+
+/// Checks what one point needs: its packs, its tree, its WAL.
+pub async fn check_point(
+    cluster: &ClusterVault,
+    point: &Point,
+    fast: bool,
+    monitor: &dyn Monitor,
+) -> Result<CheckReport> {
+    let mut report = CheckReport { points: 1, ..Default::default() };
+    let folder = cluster.path().runs();
+    let mut objects = cluster.store().list(&folder).await?;
+    for need in &point.wal {
+        let name = cluster.path().segment(need.name.timeline, &need.name.to_string());
+        objects.extend(cluster.store().head(&name).await?);
+    }
+    let sizes: BTreeMap<&str, u64> = objects.iter().map(|l| (l.name.as_str(), l.size)).collect();
+    let mut used: BTreeMap<PackId, (u64, [u8; 32])> = BTreeMap::new();
+    if let Err(e) = walk_point(cluster, point, &sizes, &mut used, &mut report).await {
+        report.absorb(&cluster.path().point(&point.id), e)?;
+    }
+    if !fast {
+        let total = used.values().map(|(len, _)| len).sum();
+        monitor.event(holdfast_core::monitor::Event::Total(total));
+    }
+    packs(cluster, &used, &sizes, fast, monitor, &mut report).await?;
+    wal(cluster, std::slice::from_ref(point), &sizes, fast, monitor, &mut report).await?;
+    report.findings.retain(|f| f.damage);
+    Ok(report)
+}
+
+/// Every record opens and is signed; returns the points among them.
+async fn records(
+    cluster: &ClusterVault,
+    sizes: &BTreeMap<&str, u64>,
+    report: &mut CheckReport,
+) -> Result<Vec<Point>> {
+    let mut points = Vec::new();
+    for name in sizes.keys() {
+        if name.ends_with(".pack") || name.ends_with(".wal") || is_sealed_wal(name) {
+            continue;
+        }
+        report.records += 1;
+        match cluster.vault().get_record(name).await {
+            Ok((Body::Point(p), _)) => {
+                if run_of(name, "point").as_ref() == Some(&p.id) {
+                    points.push(*p);
+                } else {
+                    report.damage(name, "it holds the record of another point");
+                }
+            }
+            Ok(_) => {}
+            Err(e) => report.absorb(name, e)?,
+        }
+    }
+    Ok(points)
+}
+
+/// The tree of a point is readable, and everything that it names exists.
+async fn walk_point(
+    cluster: &ClusterVault,
+    point: &Point,
+    sizes: &BTreeMap<&str, u64>,
+    used: &mut BTreeMap<PackId, (u64, [u8; 32])>,
+    report: &mut CheckReport,
+) -> Result<()> {
+    let mut known: BTreeSet<PackId> = BTreeSet::new();
+    for p in &point.packs {
+        let class = if p.class == "meta" { PackClass::Meta } else { PackClass::Data };
+        let id = PackId { run: point.id.clone(), class, number: p.number };
+        match unhex32(&p.digest) {
+            Some(d) => {
+                known.insert(id.clone());
+                used.insert(id, (p.len, d));
+            }
+            None => report.damage(&cluster.path().point(&point.id), "a pack digest is malformed"),
+        }
+    }
+    let packs = PackSet::new(cluster.clone());
+    let reader = PointReader::open(packs.clone(), point).await?;
+    for p in &reader.root().packs {
+        if let Some(id) = packs.id(p.pack) {
+            known.insert(id.clone());
+            used.insert(id, (p.len, p.digest));
+        }
+    }
+    for leaf_ref in reader.root().groups.iter().flat_map(|g| &g.leaves) {
+        let checked = async {
+            let leaf = reader.leaf(leaf_ref).await?;
+            let chunks = reader.chunks(&leaf, true).await?;
+            for entry in leaf.entries.iter().filter(|e| e.size > 0) {
+                let (flat, fps) = chunks.flat(entry, &packs)?;
+                if fps.len() as u64 != flat.blocks() {
+                    let path = String::from_utf8_lossy(&entry.path).into_owned();
+                    return Err(VaultError::damaged(
+                        &cluster.path().point(&point.id),
+                        format!("the fingerprints of `{path}` are incomplete"),
+                    ));
+                }
+                for f in &flat.frames {
+                    let id = packs.id(f.pack);
+                    let len = id.as_ref().and_then(|id| used.get(id)).map(|(len, _)| *len);
+                    if len.is_none_or(|len| f.end() > len) {
+                        return Err(VaultError::damaged(
+                            &packs.name(f.pack),
+                            "a map names a frame that its pack does not have",
+                        ));
+                    }
+                }
+            }
+            Ok(())
+        };
+        if let Err(e) = checked.await {
+            report.absorb(&packs.name(leaf_ref.chunk.pack), e)?;
+        }
+    }
+    for id in known {
+        let name = cluster.path().pack(&id);
+        if !sizes.contains_key(name.as_str()) {
+            report.damage(&name, format!("it is missing, and point {} needs it", point.id));
+        }
+    }
+    Ok(())
+}
+
+/// Every pack that a point needs is whole; packs that nobody needs are noted.
+async fn packs(
+    cluster: &ClusterVault,
+    used: &BTreeMap<PackId, (u64, [u8; 32])>,
+    sizes: &BTreeMap<&str, u64>,
+    fast: bool,
+    monitor: &dyn Monitor,
+    report: &mut CheckReport,
+) -> Result<()> {
+    let names: BTreeMap<String, (&PackId, &(u64, [u8; 32]))> =
+        used.iter().map(|(id, want)| (cluster.path().pack(id), (id, want))).collect();
+    for (name, (id, (len, digest))) in &names {
+        let Some(size) = sizes.get(name.as_str()) else { continue };
+        report.packs += 1;
+        if size != len {
+            report.damage(name, format!("it has {size} bytes instead of {len}"));
+        }
+        if fast || monitor.cancelled() {
+            continue;
+        }
+        if let Err(e) = check_pack(cluster, name, id, digest, report).await {
+            report.absorb(name, e)?;
+        }
+        monitor.advance(*size);
+    }
+    for name in sizes.keys().filter(|n| n.ends_with(".pack") && !names.contains_key(**n)) {
+        report.note(name, "no point needs it; a later sweep removes it");
+    }
+    Ok(())
+}
+
+async fn check_pack(
+    cluster: &ClusterVault,
+    name: &str,
+    id: &PackId,
+    digest: &[u8; 32],
+    report: &mut CheckReport,
+) -> Result<()> {
+    let bytes = cluster.store().get(name).await?;
+    report.bytes_read += bytes.len() as u64;
+    let vault = cluster.vault();
+    let readable = vault.keys().can_read() || id.class == PackClass::Meta;
+    let footer = if readable {
+        let digests = cluster.digests();
+        check_whole(&bytes, vault.keys(), vault.id(), name, |loc, plain, digest| {
+            if &digests.frame(plain) == digest {
+                Ok(())
+            } else {
+                Err(VaultError::damaged(
+                    name,
+                    format!("frame {} has other content than its digest says", loc.index),
+                ))
+            }
+        })?
+    } else {
+        check_sealed(&bytes, name)?
+    };
+    if &footer.digest != digest {
+        return Err(VaultError::damaged(name, "it is another pack than the manifest names"));
+    }
+    Ok(())
+}
+
+/// WAL that is sealed as a segment is but is none of the archive's sequence: `.partial` files, and what
+/// came under a name that was taken. (`.backup` and `.history` files are records.)
+fn is_sealed_wal(name: &str) -> bool {
+    name.contains("/wal/conflict/") || (name.contains("/wal/extra/") && name.ends_with(".partial"))
+}
+
+/// Opens a sealed WAL file, as far as the keys reach.
+async fn check_wal_object(
+    cluster: &ClusterVault,
+    name: &str,
+    fast: bool,
+    report: &mut CheckReport,
+) -> Result<walobj::WalHead> {
+    let vault = cluster.vault();
+    if fast {
+        let b = cluster.store().get_range(name, 0..256).await?;
+        return walobj::head(&b, vault.keys(), vault.place(name));
+    }
+    let b = cluster.store().get(name).await?;
+    report.bytes_read += b.len() as u64;
+    check_sealed(&b, name)?;
+    if vault.keys().can_read() {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let (_, head) = walobj::decode(&b, vault.keys(), vault.id(), cluster.digests(), name, threads)?;
+        Ok(head)
+    } else {
+        walobj::head(&b, vault.keys(), vault.place(name))
+    }
+}
+
+/// Segments authenticate, points have theirs, timelines have no holes.
+async fn wal(
+    cluster: &ClusterVault,
+    points: &[Point],
+    sizes: &BTreeMap<&str, u64>,
+    fast: bool,
+    monitor: &dyn Monitor,
+    report: &mut CheckReport,
+) -> Result<()> {
+    let mut by_timeline: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    let mut digests: BTreeMap<SegmentName, [u8; 32]> = BTreeMap::new();
+    let wal_folder = cluster.path().wal();
+    for (name, size) in sizes.iter().filter(|(n, _)| n.ends_with(".wal") && n.starts_with(&wal_folder)) {
+        if monitor.cancelled() {
+            break;
+        }
+        report.segments += 1;
+        let file = name.rsplit('/').next().and_then(|f| f.strip_suffix(".wal"));
+        let Some(segment) = file.and_then(|f| f.parse::<SegmentName>().ok()) else {
+            report.note(name, "its name is not that of a segment");
+            continue;
+        };
+        by_timeline
+            .entry(segment.timeline.0)
+            .or_default()
+            .push(segment.number(cluster.record().wal_segment_size));
+        match check_wal_object(cluster, name, fast, report).await {
+            Ok(head) => {
+                digests.insert(segment, head.digest);
+            }
+            Err(e) => report.absorb(name, e)?,
+        }
+        if !fast {
+            monitor.advance(*size);
+        }
+    }
+    for (name, size) in sizes.iter().filter(|(n, _)| is_sealed_wal(n)) {
+        if let Err(e) = check_wal_object(cluster, name, fast, report).await {
+            report.absorb(name, e)?;
+        }
+        if !fast {
+            monitor.advance(*size);
+        }
+    }
+    for (tli, numbers) in &mut by_timeline {
+        numbers.sort_unstable();
+        for w in numbers.windows(2) {
+            if let [a, b] = w
+                && b - a > 1
+            {
+                let folder = cluster.path().wal_timeline(holdfast_core::TimelineId(*tli));
+                report.note(&folder, format!("{} segments are missing after number {a:X}", b - a - 1));
+            }
+        }
+    }
+    for p in points {
+        for need in &p.wal {
+            let name = cluster.path().segment(need.name.timeline, &need.name.to_string());
+            match digests.get(&need.name) {
+                None if !sizes.contains_key(name.as_str()) => {
+                    report.damage(&name, format!("it is missing, and point {} needs it", p.id));
+                }
+                Some(d) if unhex32(&need.digest).as_ref() != Some(d) => {
+                    report.damage(&name, format!("it is not the segment that point {} was made with", p.id));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! What a recovery point's record says, and the other JSON records of a cluster.
+//!
+//! A point is complete by itself: its record names the root of its manifest, the packs its run made,
+//! the WAL it needs (by name and digest, R10) and every fact that a later rule could ask for (R11).
+//! It is the commit: the point exists from the moment this object does.
+
+use holdfast_core::{ClusterId, DatabaseName, Lsn, RunId, SegmentName, SegmentSize, TimelineId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Full: every block was stored by this run. Incremental: some are where an earlier run put them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PointKind {
+    Full,
+    Incremental,
+}
+
+/// A frame as JSON names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameJson {
+    pub pack: u32,
+    pub index: u32,
+    pub offset: u64,
+    pub sealed_len: u32,
+    pub plain_len: u32,
+    pub codec: u8,
+}
+
+/// A pack that this run wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackJson {
+    pub class: String,
+    pub number: u32,
+    pub len: u64,
+    /// BLAKE3 of the object but for its last 32 bytes, hexadecimal.
+    pub digest: String,
+}
+
+/// A WAL segment that the point needs to become consistent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalNeed {
+    pub name: SegmentName,
+    /// Keyed digest of its content, hexadecimal.
+    pub digest: String,
+}
+
+/// Where changed blocks came from, and why that way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeSource {
+    /// `all`, `fingerprints` (read and compared) or, later, `wal-maps`.
+    pub method: String,
+    pub reason: String,
+}
+
+/// A page that did not check out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedPage {
+    pub path: String,
+    pub block: u32,
+    pub what: String,
+}
+
+/// Facts about the server at backup time (R11).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFacts {
+    pub system_identifier: u64,
+    /// As `server_version_num`: 150020.
+    pub version_num: u32,
+    pub version: String,
+    pub catalog_version: u32,
+    pub control_version: u32,
+    pub block_size: u32,
+    pub segment_blocks: u32,
+    pub wal_segment_size: SegmentSize,
+    pub wal_level: String,
+    pub wal_log_hints: bool,
+    pub full_page_writes: bool,
+    pub data_checksums: bool,
+    pub in_recovery: bool,
+    pub timeline_history: Vec<(TimelineId, Lsn)>,
+    /// Settings that a copy must have at least as high to recover: max_connections …
+    pub recovery_settings: BTreeMap<String, String>,
+    pub data_directory: String,
+    pub owner: String,
+    pub group: String,
+    pub port: u16,
+    /// Configuration that lives outside of the data directory (Debian): name → content.
+    pub outside_config: BTreeMap<String, String>,
+    pub shared_preload_libraries: String,
+    pub locale_provider: String,
+}
+
+/// A tablespace outside of the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tablespace {
+    pub oid: u32,
+    pub location: String,
+}
+
+/// A recovery point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    pub id: RunId,
+    pub database: DatabaseName,
+    pub cluster: ClusterId,
+    pub kind: PointKind,
+    pub parent: Option<RunId>,
+    pub started_at: Timestamp,
+    /// When the first file was read; a file that last changed well before is settled in this point.
+    pub copy_started_at: Timestamp,
+    pub finished_at: Timestamp,
+    /// From what position replay starts (the checkpoint's redo).
+    pub redo_lsn: Lsn,
+    pub start_lsn: Lsn,
+    pub stop_lsn: Lsn,
+    /// The server's clock when the backup stopped: no earlier time can be a target.
+    pub stop_time: Timestamp,
+    pub timeline: TimelineId,
+    pub backup_label: String,
+    pub tablespace_map: String,
+    /// Base64 of `global/pg_control`, read after every other file.
+    pub control_file: String,
+    pub tablespaces: Vec<Tablespace>,
+    /// Symbolic link of pg_wal, if it was one.
+    pub wal_link: Option<String>,
+    pub server: ServerFacts,
+    pub changes: ChangeSource,
+    pub size_bytes: u64,
+    pub files: u64,
+    /// Plain bytes that this run had to store.
+    pub changed_bytes: u64,
+    /// Bytes that this run added to the vault.
+    pub stored_bytes: u64,
+    pub root: FrameJson,
+    pub packs: Vec<PackJson>,
+    pub wal: Vec<WalNeed>,
+    pub damaged: Vec<DamagedPage>,
+    pub tags: BTreeMap<String, String>,
+    pub note: String,
+    pub host: String,
+    pub tool: String,
+    /// One more than the highest generation that the run could see: a vault rolled back to an old
+    /// copy shows itself.
+    pub generation: u64,
+}
+
+/// Who is writing what, so that nobody sweeps it away (R5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub run: RunId,
+    pub parents: Vec<RunId>,
+    /// The one name under which this run may commit.
+    pub commit: String,
+    pub host: String,
+    /// Machine and state directory of the writer: only the same may call the run dead by looking at
+    /// its own lock. Host names repeat (containers).
+    #[serde(default)]
+    pub agent: String,
+    pub pid: u32,
+    pub started_at: Timestamp,
+}
+
+/// Stands at a point's name when somebody declared its run dead: a late commit meets it and fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aborted {
+    pub run: RunId,
+    pub by: String,
+    pub at: Timestamp,
+    pub reason: String,
+}
+
+/// A run that failed, for the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRun {
+    pub run: RunId,
+    pub kind: String,
+    pub started_at: Timestamp,
+    pub failed_at: Timestamp,
+    pub error: String,
+    pub hint: Option<String>,
+    pub host: String,
+}
+
+/// What a cluster is; written when it is first backed up or its WAL first arrives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    pub database: DatabaseName,
+    pub cluster: ClusterId,
+    pub system_identifier: u64,
+    pub major: u16,
+    pub block_size: u32,
+    pub wal_segment_size: SegmentSize,
+    pub created_at: Timestamp,
+    /// Base64 of 32 bytes: key of all content digests of this cluster, in every vault.
+    pub digest_secret: String,
+}
+
+/// Who may push WAL of a timeline. The newest number counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub timeline: TimelineId,
+    pub number: u32,
+    /// Token of the host's state directory; never inside the data directory.
+    pub token: String,
+    pub host: String,
+    pub since: Timestamp,
+    pub reason: String,
+}
+
+/// Outcome of a verification.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verified {
+    pub point: RunId,
+    /// `L0` … `L5`: the highest level that passed.
+    pub level: String,
+    pub passed: bool,
+    pub findings: Vec<String>,
+    pub seconds: f64,
+    /// Seconds from the start of the restore to a server that accepts connections.
+    pub restore_seconds: Option<f64>,
+    pub at: Timestamp,
+    pub host: String,
+    pub tool: String,
+}
+
+/// The content of a record object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub enum Body {
+    Point(Box<Point>),
+    Aborted(Aborted),
+    Lease(Lease),
+    Cluster(Cluster),
+    Owner(Owner),
+    Verified(Verified),
+    FailedRun(FailedRun),
+    /// A file of PostgreSQL's own, base64: a timeline history or a `.backup` file.
+    File {
+        name: String,
+        content: String,
+    },
+}

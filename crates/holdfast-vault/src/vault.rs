@@ -1,0 +1,385 @@
+//! A vault: its descriptor, its clusters, and their records.
+//!
+//! How to use: [`Vault::create`] once, [`Vault::open`] ever after; [`Vault::cluster`] for the folder
+//! of one cluster. Opening costs one request. A descriptor is written once; a crash while creating
+//! leaves either no vault, or a whole one.
+
+use crate::digest::{Digests, hkdf32};
+use crate::error::{Result, StoreErrorKind, VaultError};
+use crate::keys::{Keys, Signer};
+use crate::names::{self, ClusterPath, PackId, run_of};
+use crate::object::{Cipher, FORMAT_VERSION, Place};
+use crate::pack::{PackWriter, SealContext, purpose_of};
+use crate::point::{Aborted, Body, Cluster, Lease, Point, Verified};
+use crate::store::{Created, Store};
+use crate::upload::{PART_SIZE, UploadSink};
+use crate::{probe, record};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as B64;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use holdfast_core::{DatabaseName, RunId, Secret, VaultId};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// `holdfast.vault`: what this place is. Clear JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Descriptor {
+    pub holdfast_vault: u32,
+    pub id: VaultId,
+    pub created: jiff::Timestamp,
+    pub cipher: Cipher,
+    /// HMAC-like check that a key file belongs here: HKDF(meta key of epoch 1, id), hexadecimal.
+    pub key_check: String,
+    /// For whoever finds this without the program.
+    pub about: String,
+}
+
+/// The part of a descriptor that every version has.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Version {
+    holdfast_vault: u32,
+}
+
+/// An open vault. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Vault {
+    store: Store,
+    descriptor: Arc<Descriptor>,
+    keys: Arc<Keys>,
+}
+
+fn key_check(keys: &Keys, id: &VaultId) -> Result<String> {
+    let first = keys.epochs().first().ok_or_else(|| VaultError::KeyFile("it holds no epoch".into()))?;
+    Ok(hex(&hkdf32(&id.bytes(), first.meta.expose_bytes(), &[b"holdfast/1 key-check"])))
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(b: &[u8]) -> String {
+    use std::fmt::Write;
+    b.iter().fold(String::with_capacity(b.len() * 2), |mut s, x| {
+        let _ = write!(s, "{x:02x}");
+        s
+    })
+}
+
+/// The 32 bytes behind 64 hexadecimal digits.
+pub fn unhex32(s: &str) -> Option<[u8; 32]> {
+    let mut out = [0u8; 32];
+    if s.len() != 64 {
+        return None;
+    }
+    for (i, o) in out.iter_mut().enumerate() {
+        *o = u8::from_str_radix(s.get(i * 2..i * 2 + 2)?, 16).ok()?;
+    }
+    Some(out)
+}
+
+impl Vault {
+    /// Makes a vault in an empty place, after probing that the store can carry one (R9).
+    pub async fn create(store: Store, keys: Keys, cipher: Cipher) -> Result<Self> {
+        if store.head(names::DESCRIPTOR).await?.is_some() {
+            return Err(VaultError::VaultExists(store.url().to_string()));
+        }
+        probe::probe_conditional_create(&store).await?;
+        let id = VaultId::generate();
+        let descriptor = Descriptor {
+            holdfast_vault: FORMAT_VERSION.into(),
+            created: jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default(),
+            cipher,
+            key_check: key_check(&keys, &id)?,
+            about:
+                "a holdfast vault of PostgreSQL backups; docs/FORMAT.md of the project describes every byte"
+                    .into(),
+            id,
+        };
+        let text = serde_json::to_vec_pretty(&descriptor).unwrap_or_default();
+        match store.create(names::DESCRIPTOR, Bytes::from(text)).await {
+            Ok(_) => {}
+            Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {
+                return Err(VaultError::VaultExists(store.url().to_string()));
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(Vault { store, descriptor: Arc::new(descriptor), keys: Arc::new(keys) })
+    }
+
+    /// Opens the vault in `store` with `keys`. One request.
+    pub async fn open(store: Store, keys: Keys) -> Result<Self> {
+        let descriptor = Self::describe(&store).await?;
+        if key_check(&keys, &descriptor.id)? != descriptor.key_check {
+            return Err(VaultError::WrongKey(format!("{}/{}", store.url(), names::DESCRIPTOR)));
+        }
+        Ok(Vault { store, descriptor: Arc::new(descriptor), keys: Arc::new(keys) })
+    }
+
+    /// Reads the descriptor without any key.
+    pub async fn describe(store: &Store) -> Result<Descriptor> {
+        let text = match store.get(names::DESCRIPTOR).await {
+            Ok(t) => t,
+            Err(e) if e.is_not_found() => return Err(VaultError::NoVault(store.url().to_string())),
+            Err(e) => return Err(e),
+        };
+        let bad = |_| VaultError::damaged(names::DESCRIPTOR, "it is not the descriptor of a vault");
+        // The version first: the rest of a newer descriptor may not be readable to us at all.
+        let v: Version = serde_json::from_slice(&text).map_err(bad)?;
+        if v.holdfast_vault > FORMAT_VERSION.into() {
+            return Err(VaultError::NewerFormat { found: v.holdfast_vault, known: FORMAT_VERSION.into() });
+        }
+        serde_json::from_slice(&text).map_err(bad)
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn id(&self) -> &VaultId {
+        &self.descriptor.id
+    }
+
+    pub fn cipher(&self) -> Cipher {
+        self.descriptor.cipher
+    }
+
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    pub fn place<'a>(&'a self, name: &'a str) -> Place<'a> {
+        Place { vault: &self.descriptor.id, name }
+    }
+
+    /// Writes a signed record; the name must be free (the same record again is fine).
+    pub async fn put_record(&self, name: &str, body: &Body, signer: Signer) -> Result<Created> {
+        let plain = serde_json::to_vec(body).unwrap_or_default();
+        let bytes = record::encode(&self.keys, self.descriptor.cipher, self.place(name), signer, &plain)?;
+        self.store.create(name, bytes).await
+    }
+
+    /// Reads a record, signature checked.
+    pub async fn get_record(&self, name: &str) -> Result<(Body, Signer)> {
+        let bytes = self.store.get(name).await?;
+        self.open_record(name, &bytes)
+    }
+
+    pub fn open_record(&self, name: &str, bytes: &[u8]) -> Result<(Body, Signer)> {
+        let (plain, signer) = record::decode(bytes, &self.keys, self.place(name))?;
+        let body = serde_json::from_slice(&plain)
+            .map_err(|e| VaultError::damaged(name, format!("its text is malformed: {e}")))?;
+        Ok((body, signer))
+    }
+
+    /// Databases that have a folder here.
+    pub async fn databases(&self) -> Result<Vec<DatabaseName>> {
+        Ok(self.store.folders(names::DB).await?.into_iter().filter_map(|d| d.parse().ok()).collect())
+    }
+
+    /// Clusters of a database; several after `pg_upgrade`.
+    pub async fn clusters(&self, database: &DatabaseName) -> Result<Vec<ClusterPath>> {
+        let folders = self.store.folders(&format!("{}/{database}", names::DB)).await?;
+        Ok(folders
+            .into_iter()
+            .filter_map(|c| c.parse().ok())
+            .map(|cluster| ClusterPath { database: database.clone(), cluster })
+            .collect())
+    }
+
+    /// Opens the folder of a cluster.
+    pub async fn cluster(&self, path: ClusterPath) -> Result<ClusterVault> {
+        let name = path.record();
+        match self.get_record(&name).await? {
+            (Body::Cluster(record), _) => ClusterVault::new(self.clone(), path, record),
+            _ => Err(VaultError::damaged(&name, "it does not describe a cluster")),
+        }
+    }
+
+    /// Opens the folder of a cluster, making it if this is the first that the vault hears of it.
+    /// `make` is called only then; its digest secret is filled in here.
+    pub async fn ensure_cluster(
+        &self,
+        path: ClusterPath,
+        make: impl FnOnce() -> Cluster,
+    ) -> Result<ClusterVault> {
+        match self.cluster(path.clone()).await {
+            Err(e) if e.is_not_found() => {}
+            other => return other,
+        }
+        let mut record = make();
+        if record.digest_secret.is_empty() {
+            record.digest_secret = B64.encode(crate::keys::fresh32());
+        }
+        match self.put_record(&path.record(), &Body::Cluster(record), Signer::Host).await {
+            Ok(_) => {}
+            // Another run of this cluster was faster.
+            Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {}
+            Err(e) => return Err(e),
+        }
+        self.cluster(path).await
+    }
+}
+
+/// A committed point or an aborted run, as its object says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Commit {
+    Point(Box<Point>),
+    Aborted(Aborted),
+}
+
+/// The folder of one cluster in an open vault. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ClusterVault {
+    vault: Vault,
+    path: Arc<ClusterPath>,
+    record: Arc<Cluster>,
+    digests: Digests,
+}
+
+/// Records read at once when many are listed.
+const PARALLEL_READS: usize = 16;
+
+impl ClusterVault {
+    fn new(vault: Vault, path: ClusterPath, record: Cluster) -> Result<Self> {
+        let secret = B64
+            .decode(&record.digest_secret)
+            .map_err(|_| VaultError::damaged(&path.record(), "its digest secret is malformed"))?;
+        Ok(ClusterVault {
+            vault,
+            path: Arc::new(path),
+            digests: Digests::new(&Secret::new(secret)),
+            record: Arc::new(record),
+        })
+    }
+
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+    pub fn store(&self) -> &Store {
+        &self.vault.store
+    }
+    pub fn path(&self) -> &ClusterPath {
+        &self.path
+    }
+    pub fn record(&self) -> &Cluster {
+        &self.record
+    }
+    pub fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    pub fn seal_context(&self) -> SealContext {
+        SealContext {
+            vault: self.vault.id().clone(),
+            keys: self.vault.keys.clone(),
+            cipher: self.vault.cipher(),
+            digests: self.digests.clone(),
+        }
+    }
+
+    /// Starts a pack whose parts go to the store as they fill.
+    pub fn pack_writer(&self, id: PackId, handle: u32, rt: &tokio::runtime::Handle) -> Result<PackWriter> {
+        let name = self.path.pack(&id);
+        let sink = UploadSink::new(self.store(), &name, rt);
+        let purpose = purpose_of(&id);
+        PackWriter::new(&self.seal_context(), id, handle, &name, purpose, Box::new(sink), PART_SIZE)
+    }
+
+    /// Reads the commit object of a run; `None` if the run did not commit.
+    pub async fn commit(&self, run: &RunId) -> Result<Option<Commit>> {
+        let name = self.path.point(run);
+        match self.vault.get_record(&name).await {
+            Ok((Body::Point(p), _)) => Ok(Some(Commit::Point(p))),
+            Ok((Body::Aborted(a), _)) => Ok(Some(Commit::Aborted(a))),
+            Ok(_) => Err(VaultError::damaged(&name, "it is neither a point nor an aborted run")),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Every point, ordered by where it stops on its timeline. Damaged records come back as errors
+    /// beside the good ones, so that one of them does not hide the rest.
+    pub async fn points(&self) -> Result<(Vec<Point>, Vec<VaultError>)> {
+        let runs: Vec<RunId> = self
+            .store()
+            .list(&self.path.points())
+            .await?
+            .iter()
+            .filter_map(|l| run_of(&l.name, "point"))
+            .collect();
+        let results: Vec<_> = futures::stream::iter(runs)
+            .map(|run| async move { self.commit(&run).await })
+            .buffer_unordered(PARALLEL_READS)
+            .collect()
+            .await;
+        let (mut points, mut errors) = (Vec::new(), Vec::new());
+        for r in results {
+            match r {
+                Ok(Some(Commit::Point(p))) => points.push(*p),
+                Ok(_) => {}
+                Err(e @ VaultError::Damaged { .. }) => errors.push(e),
+                Err(e) => return Err(e),
+            }
+        }
+        points.sort_by(|a, b| (a.stop_time, a.stop_lsn, &a.id).cmp(&(b.stop_time, b.stop_lsn, &b.id)));
+        Ok((points, errors))
+    }
+
+    /// Outcomes of verifications, by point. Only the operator's signature counts (R4).
+    pub async fn verifications(&self) -> Result<Vec<Verified>> {
+        let names: Vec<String> = self
+            .store()
+            .list(&self.path.notes())
+            .await?
+            .into_iter()
+            .map(|l| l.name)
+            .filter(|n| n.ends_with(".verified"))
+            .collect();
+        let found: Vec<Option<Verified>> = futures::stream::iter(names)
+            .map(|name| async move {
+                match self.vault.get_record(&name).await {
+                    Ok((Body::Verified(v), Signer::Operator)) => Ok(Some(v)),
+                    Ok(_) | Err(VaultError::Damaged { .. }) => Ok(None),
+                    Err(e) => Err(e),
+                }
+            })
+            .buffer_unordered(PARALLEL_READS)
+            .try_collect()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Takes a lease for a run (R5): first object of every backup.
+    pub async fn take_lease(&self, lease: &Lease) -> Result<()> {
+        let name = self.path.lease(&lease.run);
+        self.vault.put_record(&name, &Body::Lease(lease.clone()), Signer::Host).await.map(|_| ())
+    }
+
+    /// True if a sweep has condemned the run: nothing new may build on it.
+    pub async fn is_condemned(&self, run: &RunId) -> Result<bool> {
+        Ok(self.store().head(&self.path.condemned(run)).await?.is_some())
+    }
+
+    /// Commits a point: the last object, create-if-absent under the name that the lease announced.
+    pub async fn commit_point(&self, point: Point) -> Result<()> {
+        let run = point.id.clone();
+        let name = self.path.point(&run);
+        match self.vault.put_record(&name, &Body::Point(Box::new(point)), Signer::Host).await {
+            Ok(_) => Ok(()),
+            Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {
+                Err(VaultError::Fenced(run.to_string()))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Declares a run dead: from now on it cannot commit. `false` if it had committed before.
+    pub async fn abort_run(&self, aborted: Aborted) -> Result<bool> {
+        let name = self.path.point(&aborted.run);
+        match self.vault.put_record(&name, &Body::Aborted(aborted), Signer::Host).await {
+            Ok(_) => Ok(true),
+            Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+}
