@@ -1,0 +1,73 @@
+//! What a point records about the server besides its files (R11): later rules will ask for it.
+
+use crate::error::Result;
+use holdfast_pg::server::Server;
+use holdfast_pgformat::control::ControlFile;
+use holdfast_vault::point::ServerFacts;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// R11: everything that a later rule could ask for.
+pub fn server_facts(s: &Server, control: &ControlFile, data_dir: &Path) -> Result<ServerFacts> {
+    let recovery: BTreeMap<String, String> = [
+        "max_connections",
+        "max_worker_processes",
+        "max_wal_senders",
+        "max_prepared_transactions",
+        "max_locks_per_transaction",
+    ]
+    .iter()
+    .map(|k| ((*k).to_string(), s.setting(k).to_string()))
+    .collect();
+    let (uid, gid) = holdfast_pg::datadir::owner(data_dir)?;
+    let (owner, group) = crate::users::names(uid, gid);
+    let history = data_dir.join("pg_wal").join(format!("{}.history", control.checkpoint_copy.timeline.hex()));
+    let timeline_history = std::fs::read_to_string(history)
+        .ok()
+        .and_then(|t| {
+            holdfast_pgformat::history::TimelineHistory::parse(control.checkpoint_copy.timeline, &t).ok()
+        })
+        .map(|h| h.entries().iter().map(|e| (e.timeline, e.switch_lsn)).collect())
+        .unwrap_or_default();
+    Ok(ServerFacts {
+        system_identifier: s.system_identifier,
+        version_num: s.version_num,
+        version: s.version_text.clone(),
+        catalog_version: s.catalog_version,
+        control_version: s.control_version,
+        block_size: s.block_size,
+        segment_blocks: s.segment_blocks,
+        wal_segment_size: s.wal_segment_size,
+        wal_level: s.setting("wal_level").into(),
+        wal_log_hints: s.setting("wal_log_hints") == "on",
+        full_page_writes: s.setting("full_page_writes") == "on",
+        data_checksums: s.checksums(),
+        in_recovery: s.in_recovery,
+        timeline_history,
+        recovery_settings: recovery,
+        data_directory: data_dir.display().to_string(),
+        owner,
+        group,
+        port: s.port(),
+        outside_config: outside_config(s, data_dir),
+        shared_preload_libraries: s.setting("shared_preload_libraries").into(),
+        locale_provider: String::new(),
+    })
+}
+
+/// Configuration files that live elsewhere (Debian keeps them in /etc/postgresql).
+fn outside_config(s: &Server, data_dir: &Path) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for (setting, name) in
+        [("config_file", "postgresql.conf"), ("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")]
+    {
+        let path = Path::new(s.setting(setting));
+        if !path.as_os_str().is_empty()
+            && !path.starts_with(data_dir)
+            && let Ok(text) = std::fs::read_to_string(path)
+        {
+            out.insert(name.to_string(), text);
+        }
+    }
+    out
+}

@@ -1,0 +1,537 @@
+//! `backup`: a recovery point of a running cluster, from its own host.
+//!
+//! The promise: when it returns, the point is complete, durable and restorable by itself, with the WAL
+//! that makes it consistent; when it does not, the vault shows no point and nothing that was there is
+//! touched.
+//!
+//! Order (R5, R10): lock → lease → parent not condemned → `pg_backup_start` → copy (files in parallel,
+//! pg_control last) → `pg_backup_stop` → WAL durable in this vault → commit by create-if-absent.
+//!
+//! Crash at any step: packs and a lease without a point. The next run on this host declares the dead
+//! run aborted; a later sweep removes its packs.
+
+pub mod collect;
+pub mod facts;
+pub mod need;
+pub mod origin;
+pub mod plan;
+pub mod source;
+pub mod worker;
+
+use crate::context::{Context, open_vault};
+use crate::error::{EngineError, Result};
+use crate::state::hostname;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as B64;
+use collect::{Collector, Copied, known_packs};
+use facts::server_facts;
+use holdfast_core::{Lsn, RunId};
+use holdfast_pg::backup::{OnlineBackup, Stopped};
+use holdfast_pg::connect::Session;
+use holdfast_pg::datadir::{Layout, read_control};
+use holdfast_pg::server::{Server, insert_lsn};
+use holdfast_vault::codec::Compressor;
+use holdfast_vault::point::{
+    Aborted, ChangeSource, Cluster, FailedRun, FrameJson, Lease, PackJson, Point, PointKind, Tablespace,
+};
+use holdfast_vault::reader::{PackSet, PointReader};
+use holdfast_vault::vault::hex;
+use holdfast_vault::{ClusterVault, PackClass, Signer, Vault};
+use origin::Origin;
+use plan::{BackupPlan, KindWanted};
+use source::{ParentTree, Source};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use worker::{RunPacks, Shared, Worker};
+
+/// What the user asked for.
+#[derive(Debug, Clone, Default)]
+pub struct BackupOptions {
+    pub kind: KindWanted,
+    pub tags: BTreeMap<String, String>,
+    pub note: String,
+    /// Read every file, even those that show no sign of change.
+    pub reread: bool,
+}
+
+/// A finished backup and how long its parts took.
+#[derive(Debug, Clone)]
+pub struct BackupReport {
+    pub point: Point,
+    pub reason: String,
+    pub seconds: f64,
+    pub checkpoint_seconds: f64,
+    pub copy_seconds: f64,
+    pub wal_seconds: f64,
+    pub warnings: Vec<String>,
+}
+
+/// Runs a backup.
+pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport> {
+    let _lock = ctx.state.lock_run(&ctx.db.name)?;
+    let begun = Instant::now();
+    let started_at = jiff::Timestamp::now();
+    let run = RunId::generate(started_at);
+    let source = Origin::inspect(ctx).await?;
+    let (policy_vault, vault) = ctx.open_first_vault().await?;
+    let cluster = open_cluster(ctx, &vault, &source.server).await?;
+    // A copy's points would enter the history of the cluster that it was made of (trap 29).
+    let timeline = crate::wal::owner::current_timeline(&source.control);
+    crate::wal::owner::authorize(ctx, &cluster, timeline, &source.data_dir).await?;
+    bury_dead_runs(ctx, &cluster).await?;
+    let plan = plan::plan(&cluster, &source.server, options.kind).await?;
+    if options.kind == KindWanted::Incremental && plan.parent.is_none() {
+        ctx.monitor.info(format!("making a full: {}", plan.reason));
+    }
+    let lease = Lease {
+        run: run.clone(),
+        parents: plan::parents(&plan),
+        commit: cluster.path().point(&run),
+        host: hostname(),
+        agent: ctx.state.agent(),
+        pid: std::process::id(),
+        started_at,
+    };
+    cluster.take_lease(&lease).await?;
+    let mut job = Job {
+        ctx,
+        policy_vault,
+        cluster: cluster.clone(),
+        run: run.clone(),
+        started_at,
+        plan,
+        source,
+        options,
+        begun,
+        warnings: Vec::new(),
+    };
+    let result = job.execute().await;
+    if let Err(e) = &result {
+        record_failure(&cluster, &run, &job, e).await;
+    }
+    result
+}
+
+async fn open_cluster(ctx: &Context, vault: &Vault, server: &Server) -> Result<ClusterVault> {
+    let path = ctx.cluster_path(server.system_identifier);
+    let make = || Cluster {
+        database: ctx.db.name.clone(),
+        cluster: path.cluster.clone(),
+        system_identifier: server.system_identifier,
+        major: server.version.major.number() as u16,
+        block_size: server.block_size,
+        wal_segment_size: server.wal_segment_size,
+        created_at: jiff::Timestamp::now(),
+        digest_secret: String::new(),
+    };
+    Ok(vault.ensure_cluster(path.clone(), make).await?)
+}
+
+/// Runs of this host that took a lease and never committed are dead: the lock says that no other run
+/// of this database lives here. Declaring them so keeps a paused one from committing later (R5).
+async fn bury_dead_runs(ctx: &Context, cluster: &ClusterVault) -> Result<()> {
+    let folder = format!("{}/leases", cluster.path().folder());
+    let leases = cluster.store().list(&folder).await?;
+    if leases.is_empty() {
+        return Ok(());
+    }
+    let committed: std::collections::HashSet<String> =
+        cluster.store().list(&cluster.path().points()).await?.into_iter().map(|l| l.name).collect();
+    for l in leases {
+        let Some(run) = holdfast_vault::names::run_of(&l.name, "lease") else { continue };
+        if committed.contains(&cluster.path().point(&run)) {
+            continue;
+        }
+        if let Ok((holdfast_vault::point::Body::Lease(lease), _)) = cluster.vault().get_record(&l.name).await
+            && lease.agent == ctx.state.agent()
+        {
+            let aborted = Aborted {
+                run: run.clone(),
+                by: hostname(),
+                at: jiff::Timestamp::now(),
+                reason: "its process is gone".into(),
+            };
+            if cluster.abort_run(aborted).await? {
+                ctx.monitor.info(format!("run {run} of this host died earlier; it left no point"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Leaves word of a failed run. Best effort: the vault may be what failed.
+async fn record_failure(cluster: &ClusterVault, run: &RunId, job: &Job<'_>, e: &EngineError) {
+    let aborted =
+        Aborted { run: run.clone(), by: hostname(), at: jiff::Timestamp::now(), reason: e.to_string() };
+    let _ = cluster.abort_run(aborted).await;
+    let failed = FailedRun {
+        run: run.clone(),
+        kind: format!("{:?}", job.plan.kind).to_lowercase(),
+        started_at: job.started_at,
+        failed_at: jiff::Timestamp::now(),
+        error: e.to_string(),
+        hint: e.hint(),
+        host: hostname(),
+    };
+    let name = cluster.path().failed(run);
+    let body = holdfast_vault::point::Body::FailedRun(failed);
+    let _ = cluster.vault().put_record(&name, &body, Signer::Host).await;
+}
+
+struct Job<'a> {
+    ctx: &'a Context,
+    policy_vault: holdfast_core::policy::Vault,
+    cluster: ClusterVault,
+    run: RunId,
+    started_at: jiff::Timestamp,
+    plan: BackupPlan,
+    source: Origin,
+    options: &'a BackupOptions,
+    begun: Instant,
+    warnings: Vec<String>,
+}
+
+impl Job<'_> {
+    async fn execute(&mut self) -> Result<BackupReport> {
+        for p in plan::parents(&self.plan) {
+            if self.cluster.is_condemned(&p).await? {
+                return Err(EngineError::failed(format!("the parent {p} is being removed"), "run it again"));
+            }
+        }
+        let ctx = self.ctx;
+        ctx.monitor.phase("waiting for a checkpoint");
+        let waited = Instant::now();
+        let session = Session::connect(ctx.conninfo()?).await?;
+        let label = format!("holdfast {}", self.run);
+        let backup = OnlineBackup::start(session, &label, true, false).await?;
+        let checkpoint_seconds = waited.elapsed().as_secs_f64();
+        let timeline = read_control(&self.source.data_dir)?.1.checkpoint_copy.timeline;
+        if let Some(p) = &self.plan.parent
+            && let Err(why) = plan::still_usable(p, backup.start_lsn, timeline)
+        {
+            ctx.monitor.warning(format!("making a full: {why}"));
+            self.plan = BackupPlan {
+                kind: PointKind::Full,
+                parent: None,
+                reason: why,
+                generation: self.plan.generation,
+            };
+        }
+        let copy_started_at = jiff::Timestamp::now();
+        let copying = Instant::now();
+        let copied = self.copy(&backup).await?;
+        let copy_seconds = copying.elapsed().as_secs_f64();
+        self.add_new_tablespaces()?;
+        // Everything else is read: pg_control comes last (trap 18).
+        let (control_bytes, _) = read_control(&self.source.data_dir)?;
+        ctx.monitor.phase("waiting for wal");
+        let waited = Instant::now();
+        let start_lsn = backup.start_lsn;
+        let stopped = backup.stop().await?;
+        self.same_server(&stopped).await?;
+        let wal = self.wal(&stopped).await?;
+        let wal_seconds = waited.elapsed().as_secs_f64();
+        ctx.monitor.phase("committing");
+        let point = self.point(copied, stopped, start_lsn, control_bytes, copy_started_at, wal)?;
+        self.cluster.commit_point(point.clone()).await?;
+        Ok(BackupReport {
+            reason: self.plan.reason.clone(),
+            seconds: self.begun.elapsed().as_secs_f64(),
+            checkpoint_seconds,
+            copy_seconds,
+            wal_seconds,
+            warnings: std::mem::take(&mut self.warnings),
+            point,
+        })
+    }
+
+    fn warn(&mut self, text: String) {
+        self.ctx.monitor.warning(text.clone());
+        self.warnings.push(text);
+    }
+
+    /// A tablespace that was made while files were copied has files in the point, and so must have its
+    /// place; one that was dropped meanwhile keeps its own for the same reason.
+    fn add_new_tablespaces(&mut self) -> Result<()> {
+        for t in Layout::read(&self.source.data_dir)?.tablespaces {
+            if !self.source.layout.tablespaces.iter().any(|k| k.oid == t.oid) {
+                self.source.layout.tablespaces.push(t);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies all files; a second task keeps the backup's session alive meanwhile.
+    async fn copy(&mut self, backup: &OnlineBackup) -> Result<Copied> {
+        let ctx = self.ctx;
+        let set = PackSet::new(self.cluster.clone());
+        let rt = tokio::runtime::Handle::current();
+        let bs = self.source.server.block_size;
+        let (parent, known) = match &self.plan.parent {
+            None => (None, HashMap::new()),
+            Some(p) => {
+                ctx.monitor.phase("reading the parent's manifest");
+                let reader = PointReader::open(set.clone(), p).await?;
+                let known = known_packs(p, reader.root(), &set)?;
+                let tree = ParentTree::new(reader, p, jiff::Timestamp::now(), self.options.reread);
+                (Some(tree), known)
+            }
+        };
+        ctx.monitor.phase("copying files");
+        ctx.monitor.event(holdfast_core::monitor::Event::Total(expected_bytes(&self.source.session).await));
+        let frame_size = (self.policy_vault.frame_size.0 as usize).max(bs as usize);
+        let shared = Arc::new(Shared {
+            block_size: bs,
+            checksums: self.source.server.checksums(),
+            start_lsn: backup.start_lsn,
+            insert_lsn: AtomicU64::new(backup.start_lsn.0),
+            want_lsn: AtomicBool::new(false),
+            digests: self.cluster.digests().clone(),
+            frame_size,
+            pack_size: self.policy_vault.pack_size.0,
+            stop: AtomicBool::new(false),
+            monitor: ctx.monitor.clone(),
+            rate: ctx.policy.tuning.rate.map_or(0, |r| r.0),
+            read_bytes: AtomicU64::new(0),
+            begun: Instant::now(),
+        });
+        let packs = Arc::new(RunPacks {
+            cluster: self.cluster.clone(),
+            run: self.run.clone(),
+            next: AtomicU32::new(1),
+            set: set.clone(),
+            rt: rt.clone(),
+        });
+        let collector = Collector::new(
+            self.cluster.clone(),
+            self.run.clone(),
+            set,
+            rt.clone(),
+            (bs, shared.pack_size),
+            known,
+        )?;
+        let data_dir = self.source.data_dir.clone();
+        let geometry = (bs, self.source.server.segment_blocks);
+        let compression = self.policy_vault.compression;
+        let workers = ctx.workers();
+        let work = {
+            let shared = shared.clone();
+            tokio::task::spawn_blocking(move || {
+                copy_files(&data_dir, geometry, parent, collector, &shared, &packs, compression, workers, rt)
+            })
+        };
+        tokio::pin!(work);
+        let mut asked = Instant::now();
+        loop {
+            tokio::select! {
+                done = &mut work => return done.map_err(|e| EngineError::Worker(e.to_string()))?,
+                () = tokio::time::sleep(Duration::from_millis(20)) => {
+                    // A page from beyond the last known position, or a while since the last question.
+                    let wanted = shared.want_lsn.swap(false, Ordering::Relaxed);
+                    if wanted || asked.elapsed() > Duration::from_secs(5) {
+                        asked = Instant::now();
+                        match backup.ping().await {
+                            Ok(lsn) => shared.insert_lsn.store(lsn.0, Ordering::Relaxed),
+                            Err(e) => {
+                                shared.stop.store(true, Ordering::Relaxed);
+                                let _ = (&mut work).await;
+                                return Err(e.into());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A promotion or restart on another timeline in the middle makes the copy worthless.
+    async fn same_server(&self, stopped: &Stopped) -> Result<()> {
+        let (_, control) = read_control(&self.source.data_dir)?;
+        if control.system_identifier != self.source.control.system_identifier
+            || control.checkpoint_copy.timeline != stopped.label.start_timeline
+        {
+            return Err(EngineError::failed("the timeline changed during the backup", "run it again"));
+        }
+        Ok(())
+    }
+
+    async fn wal(&mut self, stopped: &Stopped) -> Result<need::Gathered> {
+        let t = stopped.label.start_timeline;
+        let wanted = need::segments(&self.cluster, t, stopped.label.start_lsn, stopped.stop_lsn);
+        let works = self.source.archiver_works;
+        let compression = self.policy_vault.wal_compression;
+        let dir = self.source.data_dir.clone();
+        let got = need::gather(self.ctx, &self.cluster, compression, &dir, &wanted, works).await?;
+        if got.stored_by_run > 0 && !works {
+            let why = if self.source.server.archiving() {
+                "the archiver is failing"
+            } else {
+                "wal archiving is off"
+            };
+            self.warn(format!(
+                "{why}: this run stored the {} wal segments that the point needs; nothing after it can be \
+                 recovered (hint: see `holdfast doctor`)",
+                got.stored_by_run
+            ));
+        }
+        Ok(got)
+    }
+
+    fn point(
+        &self,
+        copied: Copied,
+        stopped: Stopped,
+        start_lsn: Lsn,
+        control_bytes: Vec<u8>,
+        copy_started_at: jiff::Timestamp,
+        wal: need::Gathered,
+    ) -> Result<Point> {
+        let s = &self.source.server;
+        let stop_time = stopped
+            .time
+            .parse()
+            .map_err(|_| EngineError::failed("the server's clock cannot be read", "run it again"))?;
+        let stored: u64 = copied.packs.iter().map(|p| p.len).sum();
+        Ok(Point {
+            id: self.run.clone(),
+            database: self.ctx.db.name.clone(),
+            cluster: self.cluster.path().cluster.clone(),
+            kind: self.plan.kind,
+            parent: self.plan.parent.as_ref().map(|p| p.id.clone()),
+            started_at: self.started_at,
+            copy_started_at,
+            finished_at: jiff::Timestamp::now(),
+            redo_lsn: stopped.label.start_lsn,
+            start_lsn,
+            stop_lsn: stopped.stop_lsn,
+            stop_time,
+            timeline: stopped.label.start_timeline,
+            backup_label: stopped.label_text,
+            tablespace_map: stopped.tablespace_map,
+            control_file: B64.encode(control_bytes),
+            tablespaces: self
+                .source
+                .layout
+                .tablespaces
+                .iter()
+                .filter_map(|t| {
+                    let location = t.location.as_ref()?.to_string_lossy().into_owned();
+                    Some(Tablespace { oid: t.oid, location })
+                })
+                .collect(),
+            wal_link: self.source.layout.wal_link.as_ref().map(|p| p.to_string_lossy().into_owned()),
+            server: server_facts(s, &self.source.control, &self.source.data_dir)?,
+            changes: ChangeSource {
+                method: if self.plan.kind == PointKind::Full { "all" } else { "fingerprints" }.into(),
+                reason: self.plan.reason.clone(),
+            },
+            size_bytes: copied.size_bytes,
+            files: copied.files,
+            changed_bytes: copied.changed_bytes,
+            stored_bytes: stored + wal.stored_bytes,
+            root: FrameJson {
+                pack: copied.root_pack,
+                index: copied.root.index,
+                offset: copied.root.offset,
+                sealed_len: copied.root.sealed_len,
+                plain_len: copied.root.plain_len,
+                codec: copied.root.codec as u8,
+            },
+            packs: copied
+                .packs
+                .iter()
+                .map(|p| PackJson {
+                    class: match p.id.class {
+                        PackClass::Data => "data",
+                        PackClass::Meta => "meta",
+                    }
+                    .into(),
+                    number: p.id.number,
+                    len: p.len,
+                    digest: hex(&p.digest),
+                })
+                .collect(),
+            wal: wal.needs,
+            damaged: copied.damaged,
+            tags: self.options.tags.clone(),
+            note: self.options.note.clone(),
+            host: hostname(),
+            tool: format!("holdfast {}", env!("CARGO_PKG_VERSION")),
+            generation: self.plan.generation,
+        })
+    }
+}
+
+/// Producer, workers and collector, each on its own threads.
+#[allow(clippy::too_many_arguments)]
+fn copy_files(
+    data_dir: &Path,
+    geometry: (u32, u32),
+    parent: Option<ParentTree>,
+    collector: Collector,
+    shared: &Shared,
+    packs: &RunPacks,
+    compression: holdfast_core::policy::Compression,
+    workers: usize,
+    rt: tokio::runtime::Handle,
+) -> Result<Copied> {
+    let (begin_tx, begin_rx) = crossbeam_channel::bounded(64);
+    let (task_tx, task_rx) = crossbeam_channel::bounded(2 * workers);
+    let (found_tx, found_rx) = crossbeam_channel::bounded(256);
+    std::thread::scope(|s| {
+        let source = s.spawn(move || Source::new(data_dir, geometry, parent, begin_tx, task_tx, rt).run());
+        let mut handles = Vec::new();
+        for _ in 0..workers {
+            let (tasks, out) = (task_rx.clone(), found_tx.clone());
+            handles.push(s.spawn(move || {
+                let compressor =
+                    Compressor::new(compression).map_err(|e| EngineError::Worker(e.to_string()))?;
+                Worker::new(shared, packs, compressor, out).run(tasks)
+            }));
+        }
+        drop((task_rx, found_tx));
+        let collected = collector.run(begin_rx, found_rx);
+        if collected.is_err() {
+            shared.stop.store(true, Ordering::Relaxed);
+        }
+        let mut results: Vec<Result<()>> = Vec::new();
+        results.push(source.join().unwrap_or_else(|_| Err(EngineError::Worker("the walk".into()))));
+        for h in handles {
+            results.push(h.join().unwrap_or_else(|_| Err(EngineError::Worker("a copy".into()))));
+        }
+        // One fault makes the others see a closed channel: the first real reason is the one to tell.
+        let mut cancelled = false;
+        for r in results {
+            match r {
+                Ok(()) => {}
+                Err(EngineError::Cancelled) => cancelled = true,
+                Err(e) => return Err(e),
+            }
+        }
+        let copied = collected?;
+        if cancelled { Err(EngineError::Cancelled) } else { Ok(copied) }
+    })
+}
+
+/// For the progress bar only.
+async fn expected_bytes(s: &Session) -> u64 {
+    s.text("select coalesce(sum(pg_database_size(oid)), 0)::bigint::text from pg_database")
+        .await
+        .ok()
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(0)
+}
+
+/// The server's position right now, for those who only want to know.
+pub async fn current_lsn(ctx: &Context) -> Result<Lsn> {
+    let s = Session::connect(ctx.conninfo()?).await?;
+    Ok(insert_lsn(&s, false).await?)
+}
+
+/// Opens the database's vault by name, for callers outside of a run.
+pub async fn vault_of(ctx: &Context) -> Result<Vault> {
+    open_vault(&ctx.first_vault()?).await
+}

@@ -1,0 +1,420 @@
+//! Walks the data directory and turns it into work: leaves for the collector, tasks for the workers.
+//!
+//! The walk's items are grouped by (tablespace, database) and cut into leaves. With a parent, the
+//! cuts are the parent's, so that a leaf in which nothing changed is named again and costs nothing.
+//!
+//! A file is reused without reading only if size, mtime, ctime and inode equal the parent's, the
+//! ctime is at least two seconds older than the parent's copy (a change in the same tick could hide),
+//! the parent did not see it change, and the clock has not gone backwards since. Everything else is
+//! read, and its blocks compared by fingerprint.
+//!
+//! Maps and fingerprints of the parent are loaded file by file as the workers get there: the channel
+//! to them is short, so memory does not grow with the database.
+
+use super::plan::ParentFile;
+use super::worker::{FileJob, ReadTask};
+use crate::error::{EngineError, Result};
+use crossbeam_channel::Sender;
+use holdfast_pg::datadir::{Item, ItemKind, walk};
+use holdfast_pgformat::path::PathKind;
+use holdfast_vault::manifest::{Entry, EntryKind, Group, LEAF_FILES, Leaf, LeafRef, Live, flags};
+use holdfast_vault::map::{Layer, flatten};
+use holdfast_vault::pack::FrameLoc;
+use holdfast_vault::point::Point;
+use holdfast_vault::reader::{ChunkCache, PointReader};
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes of a large file per task; several workers share a file.
+const TASK_BYTES: u64 = 8 << 20;
+/// Small files are handed out together.
+const BATCH_FILES: usize = 64;
+const BATCH_BYTES: u64 = 4 << 20;
+
+/// An entry of a new leaf, and what is to be done for it.
+#[derive(Debug)]
+pub enum Slot {
+    /// Nothing to read: a directory, a link, an empty file.
+    Plain(Entry),
+    /// The parent's content: its layers are taken over, chunk by chunk.
+    Reuse { entry: Entry, chunks: Vec<FrameLoc>, live: HashMap<u32, Live> },
+    /// Will be read in this many tasks.
+    Read { entry: Entry, tasks: u32 },
+}
+
+/// What the producer tells the collector.
+#[derive(Debug)]
+pub enum Begin {
+    /// A leaf of the parent, unchanged.
+    Same {
+        group: Vec<u8>,
+        leaf: LeafRef,
+    },
+    /// A new leaf.
+    Leaf {
+        id: u32,
+        group: Vec<u8>,
+        slots: Vec<Slot>,
+    },
+    /// The parent's map of a file that is about to be read.
+    Parent {
+        leaf: u32,
+        slot: u32,
+        file: Arc<ParentFile>,
+        refs: ParentRefs,
+    },
+    End,
+}
+
+/// The parent's layers as its leaf names them.
+#[derive(Debug, Clone)]
+pub struct ParentRefs {
+    pub entry: Entry,
+    pub chunks: Vec<FrameLoc>,
+}
+
+/// Parent tree and what decides about reuse by times.
+#[derive(Debug)]
+pub struct ParentTree {
+    pub reader: PointReader,
+    /// A file whose ctime is before this (nanoseconds) was settled when the parent read it.
+    pub settled_before_ns: i64,
+    pub stat_shortcut: bool,
+}
+
+impl ParentTree {
+    pub fn new(reader: PointReader, parent: &Point, now: jiff::Timestamp, reread: bool) -> Self {
+        let copy = parent.copy_started_at.as_nanosecond() as i64;
+        ParentTree {
+            reader,
+            settled_before_ns: copy - 2_000_000_000,
+            stat_shortcut: !reread && now >= parent.finished_at && parent.finished_at >= parent.started_at,
+        }
+    }
+
+    fn settled(&self, parent: &Entry, now: &Entry) -> bool {
+        self.stat_shortcut
+            && parent.kind == now.kind
+            && parent.size == now.size
+            && parent.mtime_ns == now.mtime_ns
+            && parent.ctime_ns == now.ctime_ns
+            && parent.inode == now.inode
+            && parent.flags & (flags::TORN | flags::DAMAGED | flags::UNSETTLED) == 0
+            && now.ctime_ns < self.settled_before_ns
+            && now.mtime_ns < self.settled_before_ns
+    }
+}
+
+/// The producer's side of the copy.
+pub struct Source<'a> {
+    data_dir: &'a Path,
+    block_size: u32,
+    segment_blocks: u32,
+    parent: Option<ParentTree>,
+    begin: Sender<Begin>,
+    tasks: Sender<Vec<ReadTask>>,
+    rt: tokio::runtime::Handle,
+    next_leaf: u32,
+    cache: ChunkCache,
+    batch: Vec<ReadTask>,
+    batch_bytes: u64,
+}
+
+impl std::fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+/// Which part of the tree a directory's items belong to.
+fn group_of(dir: &Path) -> PathBuf {
+    let parts: Vec<&std::ffi::OsStr> = dir.iter().collect();
+    let take = match parts.first().and_then(|p| p.to_str()) {
+        Some("base") if parts.len() >= 2 => 2,
+        Some("global") => 1,
+        Some("pg_tblspc") if parts.len() >= 4 => 4,
+        _ => 0,
+    };
+    parts.iter().take(take).collect()
+}
+
+fn gone() -> EngineError {
+    EngineError::Cancelled
+}
+
+impl<'a> Source<'a> {
+    pub fn new(
+        data_dir: &'a Path,
+        (block_size, segment_blocks): (u32, u32),
+        parent: Option<ParentTree>,
+        begin: Sender<Begin>,
+        tasks: Sender<Vec<ReadTask>>,
+        rt: tokio::runtime::Handle,
+    ) -> Self {
+        Source {
+            data_dir,
+            block_size,
+            segment_blocks,
+            parent,
+            begin,
+            tasks,
+            rt,
+            next_leaf: 0,
+            cache: ChunkCache::default(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+        }
+    }
+
+    /// Walks everything; returns when all work is handed out.
+    pub fn run(mut self) -> Result<()> {
+        let mut rest: Vec<Item> = Vec::new();
+        let mut current: (PathBuf, Vec<Item>) = Default::default();
+        let data_dir = self.data_dir;
+        let mut failed = None;
+        let walked = walk(data_dir, &mut |items| {
+            let Some(first) = items.first() else { return Ok(()) };
+            let dir = first.path.parent().unwrap_or(Path::new("")).to_path_buf();
+            let group = group_of(&dir);
+            if group.as_os_str().is_empty() {
+                rest.extend(items);
+            } else if group == current.0 {
+                current.1.extend(items);
+            } else {
+                let (name, full) = std::mem::replace(&mut current, (group, items));
+                if let Err(e) = self.group(&name, full) {
+                    failed = Some(e);
+                    return Err(holdfast_pg::PgError::Lost("stopped".into()));
+                }
+            }
+            Ok(())
+        });
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        walked?;
+        let (name, full) = current;
+        self.group(&name, full)?;
+        self.group(Path::new(""), rest)?;
+        self.send_batch()?;
+        self.begin.send(Begin::End).map_err(|_| gone())
+    }
+
+    fn group(&mut self, name: &Path, mut items: Vec<Item>) -> Result<()> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        items.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
+        let name = name.as_os_str().as_bytes().to_vec();
+        let old: Option<Group> = self
+            .parent
+            .as_ref()
+            .and_then(|p| p.reader.root().groups.iter().find(|g| g.name == name).cloned());
+        let mut rest = items.as_slice();
+        for (i, leaf) in old.iter().flat_map(|g| &g.leaves).enumerate() {
+            let next = old.as_ref().and_then(|g| g.leaves.get(i + 1)).map(|l| l.first.as_slice());
+            let n = match next {
+                Some(next) => rest.partition_point(|it| it.path.as_os_str().as_bytes() < next),
+                None => rest.len(),
+            };
+            let (bucket, tail) = rest.split_at(n);
+            rest = tail;
+            self.bucket(&name, bucket, Some(leaf))?;
+        }
+        self.bucket(&name, rest, None)
+    }
+
+    /// Items that fall into one leaf of the parent (or into none).
+    fn bucket(&mut self, group: &[u8], items: &[Item], leaf: Option<&LeafRef>) -> Result<()> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let old: Option<Leaf> = match (leaf, &self.parent) {
+            (Some(l), Some(p)) => Some(self.rt.block_on(p.reader.leaf(l))?),
+            _ => None,
+        };
+        let by_path: HashMap<&[u8], &Entry> =
+            old.iter().flat_map(|l| &l.entries).map(|e| (e.path.as_slice(), e)).collect();
+        let entries: Vec<Entry> = items.iter().map(|i| self.entry(i)).collect();
+        let same = |e: &Entry| -> bool {
+            let Some(p) = by_path.get(e.path.as_slice()) else { return false };
+            let attributes =
+                p.kind == e.kind && (p.mode, p.uid, p.gid) == (e.mode, e.uid, e.gid) && p.link == e.link;
+            attributes && (e.kind != EntryKind::File || self.parent.as_ref().is_some_and(|t| t.settled(p, e)))
+        };
+        if let (Some(leaf), Some(old)) = (leaf, &old)
+            && old.entries.len() == entries.len()
+            && entries.iter().all(same)
+        {
+            let same = Begin::Same { group: group.to_vec(), leaf: leaf.clone() };
+            return self.begin.send(same).map_err(|_| gone());
+        }
+        // Parts of about equal size, none above 1.5 leaves.
+        let parts = (entries.len() * 2).div_ceil(LEAF_FILES * 3).max(1);
+        let per = entries.len().div_ceil(parts);
+        let mut at = 0;
+        let reuse: Vec<bool> = entries.iter().map(same).collect();
+        let mut entries = entries.into_iter();
+        while at < items.len() {
+            let n = per.min(items.len() - at);
+            let some: Vec<(usize, Entry)> = (at..at + n).zip(entries.by_ref()).collect();
+            self.leaf(group, items, some, &reuse, old.as_ref(), &by_path)?;
+            at += n;
+        }
+        Ok(())
+    }
+
+    fn leaf(
+        &mut self,
+        group: &[u8],
+        items: &[Item],
+        entries: Vec<(usize, Entry)>,
+        reuse: &[bool],
+        old: Option<&Leaf>,
+        by_path: &HashMap<&[u8], &Entry>,
+    ) -> Result<()> {
+        let id = self.next_leaf;
+        self.next_leaf += 1;
+        let mut slots = Vec::with_capacity(entries.len());
+        let mut to_read: Vec<(u32, usize)> = Vec::new();
+        for (i, e) in entries {
+            if e.kind != EntryKind::File || e.size == 0 {
+                slots.push(Slot::Plain(e));
+            } else if reuse.get(i) == Some(&true)
+                && let (Some(old), Some(p)) = (old, by_path.get(e.path.as_slice()))
+            {
+                let live = self.live_of_reused(old, p)?;
+                let entry = Entry { layers: p.layers.clone(), flags: p.flags, ..e };
+                slots.push(Slot::Reuse { entry, chunks: old.chunks.clone(), live });
+            } else {
+                let tasks = e.size.div_ceil(TASK_BYTES) as u32;
+                to_read.push((slots.len() as u32, i));
+                slots.push(Slot::Read { entry: e, tasks });
+            }
+        }
+        self.begin.send(Begin::Leaf { id, group: group.to_vec(), slots }).map_err(|_| gone())?;
+        for (slot, i) in to_read {
+            let Some(item) = items.get(i) else { continue };
+            let bytes = item.path.as_os_str().as_bytes();
+            let parent = match (old, by_path.get(bytes)) {
+                (Some(old), Some(p)) if p.kind == EntryKind::File && p.size > 0 => {
+                    let file = Arc::new(self.parent_file(old, p)?);
+                    let refs = ParentRefs { entry: (*p).clone(), chunks: old.chunks.clone() };
+                    let message = Begin::Parent { leaf: id, slot, file: file.clone(), refs };
+                    self.begin.send(message).map_err(|_| gone())?;
+                    Some(file)
+                }
+                _ => None,
+            };
+            self.queue(item, id, slot, parent)?;
+        }
+        Ok(())
+    }
+
+    /// How much of each pack a reused file uses. Its map is read, its fingerprints are not.
+    fn live_of_reused(&mut self, old: &Leaf, entry: &Entry) -> Result<HashMap<u32, Live>> {
+        let Some(p) = &self.parent else { return Ok(HashMap::new()) };
+        let (layers, _) = self.rt.block_on(p.reader.entry_layers(old, entry, false, &mut self.cache))?;
+        let l: Vec<&Layer> = layers.iter().collect();
+        let (flat, _) = flatten(&l, &[], entry.blocks(self.block_size) as u32, self.block_size);
+        Ok(live_of(&flat, entry.size, self.block_size))
+    }
+
+    fn parent_file(&mut self, old: &Leaf, entry: &Entry) -> Result<ParentFile> {
+        let Some(p) = &self.parent else { return Err(gone()) };
+        let (layers, layer_fps) =
+            self.rt.block_on(p.reader.entry_layers(old, entry, true, &mut self.cache))?;
+        let l: Vec<&Layer> = layers.iter().collect();
+        let f: Vec<&[u64]> = layer_fps.iter().map(Vec::as_slice).collect();
+        let (_, fps) = flatten(&l, &f, entry.blocks(self.block_size) as u32, self.block_size);
+        Ok(ParentFile {
+            size: entry.size,
+            block_size: self.block_size,
+            layers,
+            layer_fps,
+            fps,
+            damaged: entry.damaged.clone(),
+        })
+    }
+
+    fn queue(&mut self, item: &Item, leaf: u32, slot: u32, parent: Option<Arc<ParentFile>>) -> Result<()> {
+        let relation = match item.kind {
+            ItemKind::File(PathKind::RelationFork(r)) => Some(r.segment_no.wrapping_mul(self.segment_blocks)),
+            _ => None,
+        };
+        let file = Arc::new(FileJob {
+            leaf,
+            slot,
+            path: self.data_dir.join(&item.path),
+            name: item.path.to_string_lossy().into_owned(),
+            first_block_of_relation: relation,
+            size: item.size,
+            parent,
+        });
+        let blocks = item.size.div_ceil(self.block_size.into()) as u32;
+        let per_task = (TASK_BYTES / u64::from(self.block_size)) as u32;
+        let mut first = 0;
+        while first < blocks {
+            let count = per_task.min(blocks - first);
+            self.batch.push(ReadTask { file: file.clone(), first, count });
+            self.batch_bytes += u64::from(count) * u64::from(self.block_size);
+            first += count;
+            if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
+                self.send_batch()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_batch(&mut self) -> Result<()> {
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() { Ok(()) } else { self.tasks.send(batch).map_err(|_| gone()) }
+    }
+
+    fn entry(&self, i: &Item) -> Entry {
+        let (kind, mut fl) = match i.kind {
+            ItemKind::Dir => (EntryKind::Dir, 0),
+            ItemKind::Link => (EntryKind::Link, 0),
+            ItemKind::File(PathKind::RelationFork(_)) => (EntryKind::File, flags::RELATION),
+            ItemKind::File(_) => (EntryKind::File, 0),
+        };
+        let is_file = kind == EntryKind::File;
+        if !is_file {
+            fl = 0;
+        }
+        Entry {
+            path: i.path.as_os_str().as_bytes().to_vec(),
+            kind,
+            flags: fl,
+            mode: i.mode,
+            uid: i.uid,
+            gid: i.gid,
+            size: i.size,
+            // Times of directories change with every file in them and mean nothing to a restore.
+            mtime_ns: if is_file { i.mtime_ns } else { 0 },
+            ctime_ns: if is_file { i.ctime_ns } else { 0 },
+            inode: if is_file { i.inode } else { 0 },
+            link: i.link.as_bytes().to_vec(),
+            damaged: Vec::new(),
+            layers: Vec::new(),
+        }
+    }
+}
+
+/// How many sealed bytes and blocks of each pack a flat layer uses; a frame's bytes are shared out
+/// among its blocks by their length.
+pub fn live_of(flat: &Layer, size: u64, block_size: u32) -> HashMap<u32, Live> {
+    let mut out: HashMap<u32, Live> = HashMap::new();
+    for r in &flat.runs {
+        let Some(f) = r.frame.and_then(|f| flat.frames.get(f as usize)) else { continue };
+        let from = u64::from(r.start) * u64::from(block_size);
+        let plain = (u64::from(r.end()) * u64::from(block_size)).min(size).saturating_sub(from);
+        let live = out.entry(f.pack).or_default();
+        live.bytes += u64::from(f.sealed_len) * plain / u64::from(f.plain_len.max(1));
+        live.blocks += u64::from(r.count);
+    }
+    out
+}

@@ -1,0 +1,133 @@
+//! What there is: points of a database with what is known about each, for `list` and `show`.
+
+use crate::context::{Context, open_vault};
+use crate::error::{EngineError, Result};
+use holdfast_core::{Lsn, RunId, TimelineId};
+use holdfast_vault::ClusterVault;
+use holdfast_vault::point::{Body, FailedRun, Point, PointKind, Verified};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A point as `list --json` shows it. Field names are part of the interface.
+#[derive(Debug, Clone, Serialize)]
+pub struct PointView {
+    pub id: RunId,
+    pub database: String,
+    pub cluster: String,
+    pub vault: String,
+    pub kind: PointKind,
+    pub status: &'static str,
+    pub started_at: jiff::Timestamp,
+    pub finished_at: jiff::Timestamp,
+    pub start_lsn: Lsn,
+    pub stop_lsn: Lsn,
+    pub timeline: TimelineId,
+    pub size_bytes: u64,
+    pub stored_bytes: u64,
+    pub changed_bytes: u64,
+    pub files: u64,
+    pub parent: Option<RunId>,
+    pub tags: BTreeMap<String, String>,
+    pub note: String,
+    pub verified_level: Option<String>,
+    pub verified_at: Option<jiff::Timestamp>,
+    pub damaged_pages: u64,
+    pub postgres_version: String,
+}
+
+impl PointView {
+    pub fn new(p: &Point, vault: &str, verified: Option<&Verified>) -> Self {
+        PointView {
+            id: p.id.clone(),
+            database: p.database.to_string(),
+            cluster: p.cluster.to_string(),
+            vault: vault.into(),
+            kind: p.kind,
+            // A point with damaged pages is complete, and yet not all that the user hopes for.
+            status: if p.damaged.is_empty() { "succeeded" } else { "partial" },
+            started_at: p.started_at,
+            finished_at: p.finished_at,
+            start_lsn: p.start_lsn,
+            stop_lsn: p.stop_lsn,
+            timeline: p.timeline,
+            size_bytes: p.size_bytes,
+            stored_bytes: p.stored_bytes,
+            changed_bytes: p.changed_bytes,
+            files: p.files,
+            parent: p.parent.clone(),
+            tags: p.tags.clone(),
+            note: p.note.clone(),
+            verified_level: verified.map(|v| v.level.clone()),
+            verified_at: verified.map(|v| v.at),
+            damaged_pages: p.damaged.len() as u64,
+            postgres_version: format!("{}.{}", p.server.version_num / 10_000, p.server.version_num % 10_000),
+        }
+    }
+}
+
+/// Points of a database in one vault.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    pub points: Vec<PointView>,
+    pub failed: Vec<FailedRun>,
+    pub problems: Vec<String>,
+}
+
+/// The best passed verification of each point.
+pub fn best_by_point(all: &[Verified]) -> BTreeMap<RunId, Verified> {
+    let mut best: BTreeMap<RunId, Verified> = BTreeMap::new();
+    for v in all.iter().filter(|v| v.passed) {
+        match best.get(&v.point) {
+            Some(b) if (b.level.as_str(), b.at) >= (v.level.as_str(), v.at) => {}
+            _ => {
+                best.insert(v.point.clone(), v.clone());
+            }
+        }
+    }
+    best
+}
+
+/// Everything that the database has in its vaults.
+pub async fn list(ctx: &Context) -> Result<Listing> {
+    let mut out = Listing { points: Vec::new(), failed: Vec::new(), problems: Vec::new() };
+    for v in ctx.vaults()? {
+        let vault = open_vault(&v).await?;
+        for cluster in ctx.clusters(&vault).await? {
+            let (points, errors) = cluster.points().await?;
+            let verified = best_by_point(&cluster.verifications().await?);
+            out.points.extend(points.iter().map(|p| PointView::new(p, &v.name, verified.get(&p.id))));
+            out.problems.extend(errors.iter().map(ToString::to_string));
+            for l in cluster.store().list(&format!("{}/failed", cluster.path().folder())).await? {
+                if let Ok((Body::FailedRun(f), _)) = cluster.vault().get_record(&l.name).await {
+                    out.failed.push(f);
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Finds a point by its id (or the unambiguous beginning of one) in any vault of the database.
+pub async fn find(ctx: &Context, id: &str) -> Result<(String, ClusterVault, Point)> {
+    let mut hits: Vec<(String, ClusterVault, Point)> = Vec::new();
+    for v in ctx.vaults()? {
+        let vault = open_vault(&v).await?;
+        for cluster in ctx.clusters(&vault).await? {
+            let (points, _) = cluster.points().await?;
+            for p in points {
+                if p.id.as_str().starts_with(id) {
+                    hits.push((v.name.clone(), cluster.clone(), p));
+                }
+            }
+        }
+        // A copy in a second vault is the same point.
+        if !hits.is_empty() {
+            break;
+        }
+    }
+    match hits.len() {
+        1 => hits.pop().ok_or(EngineError::Cancelled),
+        0 => Err(EngineError::not_found(format!("there is no point `{id}`"), "see `holdfast list`")),
+        n => Err(EngineError::usage(format!("`{id}` stands for {n} points"), "write more of its id")),
+    }
+}

@@ -1,0 +1,30 @@
+//! `check`: is everything in the vaults what it was when it was written?
+
+use crate::context::{Context, open_vault};
+use crate::error::Result;
+use holdfast_vault::check::{CheckReport, check_cluster};
+
+/// The report of one cluster in one vault.
+#[derive(Debug, Clone)]
+pub struct ClusterCheck {
+    pub vault: String,
+    pub cluster: String,
+    pub report: CheckReport,
+}
+
+pub async fn run(ctx: &Context, fast: bool) -> Result<Vec<ClusterCheck>> {
+    let mut out = Vec::new();
+    for v in ctx.vaults()? {
+        let vault = open_vault(&v).await?;
+        for path in vault.clusters(&ctx.db.name).await? {
+            ctx.monitor.phase(&format!("checking {} in {}", path.cluster, v.name));
+            let report = match vault.cluster(path.clone()).await {
+                Ok(cluster) => check_cluster(&cluster, fast, &*ctx.monitor).await?,
+                Err(e) if e.is_not_found() => CheckReport::missing(&path.record()),
+                Err(e) => CheckReport::of_error(&path.record(), e)?,
+            };
+            out.push(ClusterCheck { vault: v.name.clone(), cluster: path.cluster.to_string(), report });
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,125 @@
+//! What can go wrong in an operation, and how the program ends then.
+
+use holdfast_core::ExitCode;
+use holdfast_core::time::TimeError;
+use holdfast_pg::PgError;
+use holdfast_vault::{StoreErrorKind, VaultError};
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
+    Pg(#[from] PgError),
+    #[error(transparent)]
+    Time(#[from] TimeError),
+    #[error("cannot {op} `{path}`")]
+    Io {
+        op: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something named by the user does not exist.
+    #[error("{what}")]
+    NotFound { what: String, hint: String },
+    /// A safety rule says no.
+    #[error("{what}")]
+    Refused { what: String, hint: String },
+    /// The command line or the policy asks for something impossible.
+    #[error("{what}")]
+    Usage { what: String, hint: String },
+    #[error("{what}")]
+    Busy { what: String, hint: String },
+    #[error("cancelled")]
+    Cancelled,
+    #[error("{what}")]
+    Failed { what: String, hint: String },
+    #[error("a worker thread failed: {0}")]
+    Worker(String),
+}
+
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+impl EngineError {
+    pub fn io(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> EngineError {
+        let path = path.into();
+        move |source| EngineError::Io { op, path, source }
+    }
+
+    pub fn refused(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        EngineError::Refused { what: what.into(), hint: hint.into() }
+    }
+
+    pub fn failed(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        EngineError::Failed { what: what.into(), hint: hint.into() }
+    }
+
+    pub fn not_found(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        EngineError::NotFound { what: what.into(), hint: hint.into() }
+    }
+
+    pub fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        EngineError::Usage { what: what.into(), hint: hint.into() }
+    }
+
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            EngineError::Vault(e) => match e {
+                VaultError::WrongKey(_)
+                | VaultError::WrongPassphrase
+                | VaultError::KeyRole(_)
+                | VaultError::KeyFile(_) => ExitCode::Auth,
+                VaultError::NoVault(_) => ExitCode::NotFound,
+                VaultError::VaultExists(_) | VaultError::WeakStore(..) | VaultError::WalConflict { .. } => {
+                    ExitCode::Refused
+                }
+                VaultError::BadUrl(..) => ExitCode::Usage,
+                VaultError::Damaged { .. } | VaultError::Codec { .. } => ExitCode::VerificationFailed,
+                VaultError::Store(s) => match s.kind {
+                    StoreErrorKind::Auth | StoreErrorKind::Denied => ExitCode::Auth,
+                    StoreErrorKind::NotFound => ExitCode::NotFound,
+                    _ => ExitCode::Error,
+                },
+                _ => ExitCode::Error,
+            },
+            EngineError::Pg(PgError::Connect { auth: true, .. }) => ExitCode::Auth,
+            EngineError::Pg(PgError::Refused { .. } | PgError::Version(_)) => ExitCode::Refused,
+            EngineError::Pg(PgError::Conninfo(_)) | EngineError::Time(_) | EngineError::Usage { .. } => {
+                ExitCode::Usage
+            }
+            EngineError::NotFound { .. } => ExitCode::NotFound,
+            EngineError::Refused { .. } => ExitCode::Refused,
+            EngineError::Busy { .. } => ExitCode::Busy,
+            EngineError::Cancelled => ExitCode::Cancelled,
+            _ => ExitCode::Error,
+        }
+    }
+
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            EngineError::Vault(e) => e.hint(),
+            EngineError::Pg(e) => e.hint(),
+            EngineError::Time(e) => Some(e.hint().into()),
+            EngineError::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull => Some("make room and run it again".into()),
+                std::io::ErrorKind::PermissionDenied => {
+                    Some("run holdfast as the owner of the data directory (usually the user postgres)".into())
+                }
+                _ => None,
+            },
+            EngineError::NotFound { hint, .. }
+            | EngineError::Refused { hint, .. }
+            | EngineError::Usage { hint, .. }
+            | EngineError::Busy { hint, .. }
+            | EngineError::Failed { hint, .. } => (!hint.is_empty()).then(|| hint.clone()),
+            EngineError::Cancelled | EngineError::Worker(_) => None,
+        }
+    }
+
+    /// Worth trying again without anyone doing anything.
+    pub fn retryable(&self) -> bool {
+        matches!(self, EngineError::Vault(e) if e.retryable())
+    }
+}

@@ -1,0 +1,16 @@
+//! The operations, one folder per verb. Each `mod.rs` reads as a table of contents of its verb.
+
+pub mod backup;
+pub mod catalog;
+pub mod checks;
+pub mod context;
+pub mod doctor;
+pub mod error;
+pub mod restore;
+pub mod state;
+pub mod users;
+pub mod verify;
+pub mod wal;
+
+pub use context::Context;
+pub use error::{EngineError, Result};

@@ -1,0 +1,246 @@
+//! What a restore will do, before it does it. Printable as text and as JSON; touches nothing.
+
+use super::RestoreOptions;
+use super::settings::{TargetAction, preload};
+use super::target::{ServerTarget, Target, resolve};
+use crate::context::{Context, open_vault};
+use crate::error::{EngineError, Result};
+use crate::wal::archive::WalArchive;
+use holdfast_core::{ByteSize, DatabaseName, Lsn, RunId, TimelineId};
+use holdfast_pg::process::Programs;
+use holdfast_vault::ClusterVault;
+use holdfast_vault::point::Point;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A directory outside of the data directory, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TablespacePlan {
+    pub oid: u32,
+    pub from: PathBuf,
+    pub to: PathBuf,
+}
+
+/// A restore, decided.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestorePlan {
+    pub database: DatabaseName,
+    pub vault: String,
+    /// The user named it: nothing is fetched from others.
+    pub vault_chosen: bool,
+    pub cluster: u64,
+    pub point: RunId,
+    pub point_kind: holdfast_vault::point::PointKind,
+    pub point_time: jiff::Timestamp,
+    pub point_timeline: TimelineId,
+    pub timeline: TimelineId,
+    pub server_target: ServerTarget,
+    pub exclusive: bool,
+    pub action: TargetAction,
+    pub to: PathBuf,
+    pub tablespaces: Vec<TablespacePlan>,
+    pub postgres_version: String,
+    pub size_bytes: u64,
+    pub free_bytes: Option<u64>,
+    pub files: u64,
+    pub wal_from: Lsn,
+    pub wal_end: Lsn,
+    pub wal_end_time: Option<jiff::Timestamp>,
+    pub wal_segments: u64,
+    /// The directory holds a restore that was broken off: it is emptied first.
+    pub replaces_partial: bool,
+    pub recovery_settings: BTreeMap<String, String>,
+    pub shared_preload_libraries: String,
+    pub set: Vec<(String, String)>,
+    pub notes: Vec<String>,
+    #[serde(skip)]
+    pub resolved_point: Option<Box<Point>>,
+}
+
+/// The file that marks a restore in progress.
+pub const MARKER: &str = ".holdfast-restore-in-progress";
+
+/// Decides everything, and checks everything that can be checked (preflight).
+pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, ClusterVault)> {
+    let v = ctx.first_vault()?;
+    let vault = open_vault(&v).await?;
+    if !vault.keys().can_read() {
+        return Err(holdfast_vault::VaultError::KeyRole("read backups").into());
+    }
+    let (cluster, points) = choose_cluster(ctx, &vault, o).await?;
+    let archive = WalArchive::read(&cluster).await?;
+    let r = resolve(&archive, &points, &o.target, o.point.as_ref(), (o.timeline, o.exclusive)).await?;
+    let p = &r.point;
+    let mut notes = r.notes.clone();
+    if !p.damaged.is_empty() {
+        notes.push(format!(
+            "the point has {} damaged pages, which come back as they were stored",
+            p.damaged.len()
+        ));
+    }
+    let replaces_partial = check_target(&o.to)?;
+    let tablespaces = tablespaces(p, o)?;
+    for t in &tablespaces {
+        // One that the broken-off restore had begun is emptied with the rest.
+        if replaces_partial && t.to.join(MARKER).is_file() {
+            continue;
+        }
+        check_empty(&t.to, "tablespace location", "--tablespace-map OLD=NEW puts it elsewhere")?;
+    }
+    let free = free_bytes(&o.to);
+    if let Some(free) = free
+        && free < p.size_bytes + (64 << 20)
+    {
+        return Err(EngineError::refused(
+            format!(
+                "`{}` has {} free, and the point needs {}",
+                o.to.display(),
+                ByteSize(free),
+                ByteSize(p.size_bytes)
+            ),
+            "make room, or restore somewhere else",
+        ));
+    }
+    let major = p.server.version_num / 10_000;
+    let programs = Programs::find(ctx.db.bin_dir.as_deref(), major);
+    if let Err(e) = &programs {
+        notes.push(format!("{e}; the files can be restored, but not started here"));
+    }
+    let (_, dropped) = preload(&p.server.shared_preload_libraries, programs.as_ref().ok());
+    if !dropped.is_empty() {
+        notes.push(format!("not preloaded in the copy: {}", dropped.join(", ")));
+    }
+    if matches!(o.target, Target::EndOfWal) {
+        notes.push("everything archived is recovered".into());
+    }
+    let plan = RestorePlan {
+        database: ctx.db.name.clone(),
+        vault: v.name.clone(),
+        vault_chosen: ctx.vault.is_some(),
+        cluster: cluster.record().system_identifier,
+        point: p.id.clone(),
+        point_kind: p.kind,
+        point_time: p.stop_time,
+        point_timeline: p.timeline,
+        timeline: r.timeline,
+        server_target: r.server.clone(),
+        exclusive: o.exclusive,
+        action: o.action,
+        to: o.to.clone(),
+        tablespaces,
+        postgres_version: format!("{}.{}", major, p.server.version_num % 10_000),
+        size_bytes: p.size_bytes,
+        free_bytes: free,
+        files: p.files,
+        wal_from: p.redo_lsn,
+        wal_end: r.wal_end,
+        wal_end_time: r.wal_end_time,
+        wal_segments: r.wal.len() as u64,
+        replaces_partial,
+        recovery_settings: p.server.recovery_settings.clone(),
+        shared_preload_libraries: p.server.shared_preload_libraries.clone(),
+        set: o.set.clone(),
+        notes,
+        resolved_point: Some(Box::new(r.point)),
+    };
+    Ok((plan, cluster))
+}
+
+/// The newest cluster that has points, or the one that has the point that was named.
+async fn choose_cluster(
+    ctx: &Context,
+    vault: &holdfast_vault::Vault,
+    o: &RestoreOptions,
+) -> Result<(ClusterVault, Vec<Point>)> {
+    let mut found = None;
+    for cluster in ctx.clusters(vault).await? {
+        let (points, errors) = cluster.points().await?;
+        for e in errors {
+            ctx.monitor.warning(e.to_string());
+        }
+        let fits = match &o.point {
+            Some(id) => points.iter().any(|p| &p.id == id),
+            None => !points.is_empty(),
+        };
+        if fits {
+            found = Some((cluster, points));
+        }
+    }
+    found.ok_or_else(|| match &o.point {
+        Some(id) => EngineError::not_found(format!("there is no point {id}"), "see `holdfast list`"),
+        None => EngineError::not_found(
+            format!("the vault has no recovery point of `{}`", ctx.db.name),
+            "run `holdfast backup`, or choose another vault with --vault",
+        ),
+    })
+}
+
+/// The target must be empty or not there; true if it holds a restore that was broken off.
+fn check_target(to: &Path) -> Result<bool> {
+    // Broken off at its very last step it is whole, and could have been used: then it is somebody's.
+    if to.join(MARKER).is_file() && !to.join("global/pg_control").exists() {
+        return Ok(true);
+    }
+    check_empty(to, "target", "choose an empty directory; holdfast writes over nothing")?;
+    Ok(false)
+}
+
+fn check_empty(dir: &Path, what: &str, hint: &str) -> Result<()> {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                let running = dir.join("postmaster.pid").exists();
+                let extra = if running { ", and a server may be running on it" } else { "" };
+                return Err(EngineError::refused(
+                    format!("the {what} `{}` is not empty{extra}", dir.display()),
+                    hint,
+                ));
+            }
+            Ok(())
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(EngineError::io("look into", dir)(e)),
+    }
+}
+
+fn tablespaces(p: &Point, o: &RestoreOptions) -> Result<Vec<TablespacePlan>> {
+    let mut out: Vec<TablespacePlan> = Vec::new();
+    for t in &p.tablespaces {
+        let from = PathBuf::from(&t.location);
+        let to = o
+            .tablespace_map
+            .iter()
+            .find(|(old, _)| *old == from)
+            .map_or(from.clone(), |(_, new)| new.clone());
+        if !to.is_absolute() {
+            return Err(EngineError::usage(
+                format!("`{}` is not an absolute path", to.display()),
+                "--tablespace-map OLD=NEW",
+            ));
+        }
+        out.push(TablespacePlan { oid: t.oid, from, to });
+    }
+    for (old, _) in &o.tablespace_map {
+        if !out.iter().any(|t| &t.from == old) {
+            let known: Vec<String> = out.iter().map(|t| t.from.display().to_string()).collect();
+            return Err(EngineError::usage(
+                format!("the point has no tablespace at `{}`", old.display()),
+                format!("it has: {}", known.join(", ")),
+            ));
+        }
+    }
+    Ok(out)
+}
+
+/// Free bytes for this user where `path` is or will be.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let mut p = path;
+    loop {
+        if p.exists() {
+            let s = rustix::fs::statvfs(p).ok()?;
+            return Some(s.f_bavail * s.f_frsize);
+        }
+        p = p.parent()?;
+    }
+}

@@ -1,0 +1,412 @@
+//! `wal push`: PostgreSQL's `archive_command`.
+//!
+//! The promise: exit 0 means that the file is durable in as many vaults as the policy asks for, under
+//! its name, with exactly this content. Anything else makes PostgreSQL keep the file and try again.
+//!
+//! Order of checks, before a byte is written: the name; the size; the page header's system
+//! identifier, version, segment size and position (traps 28, 30, 34); that this data directory owns
+//! the timeline (trap 29). Same content again is success; other content is kept under `conflict/`
+//! and refused.
+//!
+//! Crash: the object appears whole or not at all (create-if-absent); the next try finds it and
+//! compares digests without reading it.
+
+use super::archive::{file_body, segment_head};
+use super::owner::{authorize, owns_current};
+use crate::context::{Context, open_vault};
+use crate::error::{EngineError, Result};
+use holdfast_core::policy::{Compression, Required};
+use holdfast_core::{SegmentName, TimelineId};
+use holdfast_pgformat::control::ControlFile;
+use holdfast_pgformat::scan;
+use holdfast_pgformat::wal::{SegmentHeader, segment_header};
+use holdfast_pgformat::walname::WalFileName;
+use holdfast_vault::point::Cluster;
+use holdfast_vault::walobj::{self, WalFacts};
+use holdfast_vault::{ClusterVault, Signer, StoreErrorKind, Vault, VaultError};
+use std::path::{Path, PathBuf};
+
+/// What a push did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Pushed {
+    pub name: String,
+    pub stored_bytes: u64,
+    /// It was there already, with the same content.
+    pub duplicate: bool,
+    pub vaults: Vec<String>,
+    pub failed_vaults: Vec<String>,
+}
+
+/// Finds the data directory that `path` belongs to: where the server runs its archive_command, the
+/// directory above pg_wal, or what the policy says.
+pub fn data_dir_of(ctx: &Context, path: &Path) -> Result<PathBuf> {
+    let is = |d: &Path| d.join("PG_VERSION").is_file() && d.join("global").is_dir();
+    if path.is_relative()
+        && let Ok(cwd) = std::env::current_dir()
+        && is(&cwd)
+    {
+        return Ok(cwd);
+    }
+    if let Some(d) = path.parent().and_then(Path::parent)
+        && is(d)
+    {
+        return Ok(d.to_path_buf());
+    }
+    ctx.db.data_directory.clone().filter(|d| is(d)).ok_or_else(|| {
+        EngineError::usage(
+            format!("cannot tell which data directory `{}` belongs to", path.display()),
+            "run it in the data directory, or set `data-directory` of the database in the policy",
+        )
+    })
+}
+
+/// Reads a file with two threads. Most of the 7 ms that reading a cached 16 MiB takes is the kernel
+/// handing out fresh memory page by page, and that runs in parallel.
+fn read_file_in_parallel(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::open(path)?;
+    let len = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
+    if len < 1 << 20 {
+        return std::fs::read(path);
+    }
+    let mut bytes = vec![0u8; len];
+    let half = len / 2;
+    let (a, b) = bytes.split_at_mut(half);
+    std::thread::scope(|s| {
+        let second = s.spawn(|| file.read_exact_at(b, half as u64));
+        file.read_exact_at(a, 0)?;
+        second.join().map_err(|_| std::io::Error::other("a read thread failed"))?
+    })?;
+    Ok(bytes)
+}
+
+/// Pushes one file to the vaults of the database.
+pub async fn push(ctx: &Context, path: &Path) -> Result<Pushed> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_string();
+    let kind: WalFileName = name.parse().map_err(|e: holdfast_pgformat::walname::WalNameError| {
+        EngineError::usage(e.to_string(), "archive_command gives it as %p")
+    })?;
+    let data_dir = data_dir_of(ctx, path)?;
+    let bytes = read_file_in_parallel(path).map_err(EngineError::io("read", path))?;
+    let file = WalFile::judge(&name, kind, bytes, &data_dir)?;
+    let vaults = ctx.vaults()?;
+    let required = match ctx.plan.wal.required {
+        Required::Any => 1,
+        Required::All => vaults.len(),
+        Required::Count(n) => n.clamp(1, vaults.len()),
+    };
+    let mut done =
+        Pushed { name, stored_bytes: 0, duplicate: true, vaults: Vec::new(), failed_vaults: Vec::new() };
+    let mut first_error = None;
+    let tries = futures::future::join_all(vaults.iter().map(|v| async {
+        let vault = open_vault(v).await?;
+        push_to(ctx, &vault, v.wal_compression, &file, &data_dir).await
+    }))
+    .await;
+    for (v, result) in vaults.iter().zip(tries) {
+        match result {
+            Ok((stored, duplicate)) => {
+                done.vaults.push(v.name.clone());
+                done.stored_bytes += stored;
+                done.duplicate &= duplicate;
+            }
+            // A conflict in one vault is never outvoted by another.
+            Err(e @ EngineError::Vault(VaultError::WalConflict { .. })) => return Err(e),
+            Err(e @ EngineError::Refused { .. }) => return Err(e),
+            Err(e) => {
+                done.failed_vaults.push(v.name.clone());
+                if vaults.len() > 1 {
+                    ctx.monitor.warning(format!("vault `{}` did not take {}: {e}", v.name, done.name));
+                }
+                first_error.get_or_insert(e);
+            }
+        }
+    }
+    match first_error {
+        Some(e) if done.vaults.len() < required => Err(e),
+        _ => Ok(done),
+    }
+}
+
+/// A file for the archive whose name and content fit together.
+#[derive(Debug)]
+pub struct WalFile {
+    name: String,
+    kind: WalFileName,
+    bytes: Vec<u8>,
+    header: Option<SegmentHeader>,
+    system_identifier: u64,
+    major: u16,
+    segment_size: holdfast_core::SegmentSize,
+    block_size: u32,
+}
+
+impl WalFile {
+    /// Checks a file against its name and the control file of its data directory.
+    pub fn judge(name: &str, kind: WalFileName, bytes: Vec<u8>, data_dir: &Path) -> Result<Self> {
+        let (_, control) = holdfast_pg::datadir::read_control(data_dir)?;
+        Self::judge_with(name, kind, bytes, &control)
+    }
+
+    /// The same with a control file that was read before.
+    pub fn judge_with(name: &str, kind: WalFileName, bytes: Vec<u8>, control: &ControlFile) -> Result<Self> {
+        let wrong = |what: String| {
+            EngineError::refused(what, "nothing was stored; this file is not what its name says")
+        };
+        let size = control.wal_segment_size;
+        if !kind.fits(size) {
+            return Err(wrong(format!("`{name}` is no segment with segments of {} bytes", size.bytes())));
+        }
+        let header = match kind {
+            WalFileName::Segment(segment) | WalFileName::Partial(segment) => {
+                if bytes.len() as u64 != size.bytes() {
+                    return Err(wrong(format!(
+                        "`{name}` has {} bytes instead of {}",
+                        bytes.len(),
+                        size.bytes()
+                    )));
+                }
+                let h = segment_header(&bytes)
+                    .map_err(|e| wrong(format!("`{name}` is not a wal segment: {e}")))?;
+                if h.system_id != control.system_identifier {
+                    return Err(wrong(format!(
+                        "`{name}` is of system {}, and this cluster is {}",
+                        h.system_id, control.system_identifier
+                    )));
+                }
+                if control.major().is_some_and(|m| m != h.major)
+                    && h.major.number() != control.major().map_or(0, |m| m.number())
+                {
+                    return Err(wrong(format!("`{name}` was written by postgresql {}", h.major.number())));
+                }
+                if h.segment_size != size || !h.matches_name(segment) {
+                    return Err(wrong(format!(
+                        "`{name}` holds the wal of another position ({})",
+                        h.page_addr
+                    )));
+                }
+                Some(h)
+            }
+            _ => None,
+        };
+        let major = header.map(|h| h.major.number()).or(control.major().map(|m| m.number())).unwrap_or(0);
+        Ok(WalFile {
+            name: name.into(),
+            kind,
+            bytes,
+            header,
+            system_identifier: control.system_identifier,
+            major: major as u16,
+            segment_size: size,
+            block_size: control.block_size,
+        })
+    }
+
+    fn timeline(&self) -> TimelineId {
+        self.kind.timeline()
+    }
+
+    fn facts(&self) -> WalFacts {
+        let mut f = WalFacts {
+            system_identifier: self.system_identifier,
+            timeline: self.timeline().0,
+            major: self.major,
+            segment_size: self.segment_size.bytes() as u32,
+            ..Default::default()
+        };
+        if self.header.is_some()
+            && let Ok(s) = scan::scan_segment(&self.bytes)
+        {
+            f.first_time = s.first_time.unwrap_or(0);
+            f.last_time = s.last_time.unwrap_or(0);
+            f.end_lsn = s.end_of_data.0;
+        }
+        f
+    }
+}
+
+/// Opens the cluster's folder in `vault`. The first WAL of a database makes it; WAL of another
+/// cluster than the ones that are known is refused (trap 30).
+async fn cluster_for(ctx: &Context, vault: &Vault, file: &WalFile) -> Result<ClusterVault> {
+    let path = ctx.cluster_path(file.system_identifier);
+    match vault.cluster(path.clone()).await {
+        Err(e) if e.is_not_found() => {}
+        other => return Ok(other?),
+    }
+    let known = vault.clusters(&ctx.db.name).await?;
+    if !known.is_empty() {
+        return Err(EngineError::refused(
+            format!(
+                "`{}` of vault {} holds another cluster than system {}",
+                ctx.db.name,
+                vault.store().url(),
+                file.system_identifier
+            ),
+            "after pg_upgrade or initdb, run `holdfast backup --full` once; otherwise check `source` in the policy",
+        ));
+    }
+    Ok(vault.ensure_cluster(path, || new_cluster(ctx, file)).await?)
+}
+
+fn new_cluster(ctx: &Context, file: &WalFile) -> Cluster {
+    Cluster {
+        database: ctx.db.name.clone(),
+        cluster: holdfast_core::ClusterId::from_system_identifier(file.system_identifier),
+        system_identifier: file.system_identifier,
+        major: file.major,
+        block_size: file.block_size,
+        wal_segment_size: file.segment_size,
+        created_at: jiff::Timestamp::now(),
+        digest_secret: String::new(),
+    }
+}
+
+async fn push_to(
+    ctx: &Context,
+    vault: &Vault,
+    compression: Compression,
+    file: &WalFile,
+    data_dir: &Path,
+) -> Result<(u64, bool)> {
+    let cluster = cluster_for(ctx, vault, file).await?;
+    match authorize(ctx, &cluster, file.timeline(), data_dir).await {
+        // The end of the timeline that this cluster left when it was promoted, whole or partial: it may be
+        // the only one that has it, and PostgreSQL archives nothing further until it is taken. Content
+        // that differs from what is there is refused all the same.
+        Err(EngineError::Refused { .. })
+            if owns_current(ctx, &cluster, file.timeline(), data_dir).await? => {}
+        other => other?,
+    }
+    store(&cluster, compression, file).await
+}
+
+/// Stores what lies in `pg_wal` and was never archived: timeline histories, and finished segments of the
+/// current timeline. PostgreSQL archives the history of a new timeline at its promotion only; a copy
+/// whose archiving was off then would never bring it, nor the segments before archiving was turned on,
+/// and no recovery could find the way to its timeline.
+pub async fn catch_up(
+    cluster: &ClusterVault,
+    compression: Compression,
+    data_dir: &Path,
+    control: &ControlFile,
+) -> Result<()> {
+    let dir = data_dir.join("pg_wal");
+    let timeline = super::owner::current_timeline(control);
+    let size = control.wal_segment_size;
+    for e in std::fs::read_dir(&dir).map_err(EngineError::io("look into", &dir))?.flatten() {
+        let file_name = e.file_name();
+        let Some(name) = file_name.to_str() else { continue };
+        let Ok(kind) = name.parse::<WalFileName>() else { continue };
+        let finished = match kind {
+            WalFileName::History(_) => true,
+            // The checkpoint lies behind it, so it is complete.
+            WalFileName::Segment(s) => {
+                s.timeline == timeline && s.number(size) < size.segment_of(control.checkpoint_copy.redo)
+            }
+            _ => false,
+        };
+        if !finished {
+            continue;
+        }
+        let bytes = std::fs::read(e.path()).map_err(EngineError::io("read", e.path()))?;
+        match WalFile::judge_with(name, kind, bytes, control) {
+            Ok(file) => {
+                store(cluster, compression, &file).await?;
+            }
+            // A segment file that waits to be used again has old content under a new name.
+            Err(_) if matches!(kind, WalFileName::Segment(_)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Stores a judged file; returns (bytes added, was there already).
+pub async fn store(cluster: &ClusterVault, compression: Compression, file: &WalFile) -> Result<(u64, bool)> {
+    let t = file.timeline();
+    match file.kind {
+        WalFileName::Segment(segment) => store_segment(cluster, compression, file, segment).await,
+        WalFileName::Partial(_) => {
+            let name = cluster.path().wal_extra(t, &file.name);
+            store_sealed(cluster, compression, file, &name).await
+        }
+        WalFileName::History(_) | WalFileName::BackupHistory { .. } => {
+            let name = match file.kind {
+                WalFileName::History(_) => cluster.path().history(t),
+                _ => cluster.path().wal_extra(t, &file.name),
+            };
+            if let Some(there) = super::archive::read_file(cluster, &name).await? {
+                return if there == file.bytes { Ok((0, true)) } else { Err(conflict(&name)) };
+            }
+            let body = file_body(&file.name, &file.bytes);
+            match cluster.vault().put_record(&name, &body, Signer::Host).await {
+                Ok(_) => Ok((file.bytes.len() as u64, false)),
+                // Each sealing differs: the one that won is compared by what it says.
+                Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {
+                    match super::archive::read_file(cluster, &name).await? {
+                        Some(there) if there == file.bytes => Ok((0, true)),
+                        _ => Err(conflict(&name)),
+                    }
+                }
+                Err(e) => Err(e.into()),
+            }
+        }
+    }
+}
+
+fn conflict(name: &str) -> EngineError {
+    VaultError::WalConflict { name: name.to_string() }.into()
+}
+
+async fn store_segment(
+    cluster: &ClusterVault,
+    compression: Compression,
+    file: &WalFile,
+    segment: SegmentName,
+) -> Result<(u64, bool)> {
+    let name = cluster.path().segment(segment.timeline, &file.name);
+    match store_sealed(cluster, compression, file, &name).await {
+        Err(EngineError::Vault(VaultError::WalConflict { .. })) => {
+            // Keep what came, apart from what is there: one of the two is the truth, a person decides.
+            // Its name comes from its content, so that PostgreSQL's retries do not pile up copies.
+            let aside = cluster.path().conflict(&file.name, &cluster.digests().content(&file.bytes));
+            store_sealed(cluster, compression, file, &aside).await?;
+            Err(conflict(&name))
+        }
+        other => other,
+    }
+}
+
+async fn store_sealed(
+    cluster: &ClusterVault,
+    compression: Compression,
+    file: &WalFile,
+    name: &str,
+) -> Result<(u64, bool)> {
+    let ctx = cluster.seal_context();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let facts = file.facts();
+    let (body, digest) = walobj::encode(&ctx, name, &file.bytes, facts, compression, threads)?;
+    let len = body.len() as u64;
+    match cluster.store().create(name, body).await {
+        Ok(_) => Ok((len, false)),
+        // Each sealing differs in its bytes: the header's digest decides.
+        Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {
+            let there = match file.kind {
+                WalFileName::Segment(segment) if !name.contains("/conflict/") => {
+                    segment_head(cluster, segment).await?
+                }
+                _ => {
+                    let b =
+                        cluster.store().get_range(name, 0..holdfast_vault::object::HEADER_LEN as u64).await?;
+                    Some(walobj::head(&b, cluster.vault().keys(), cluster.vault().place(name))?)
+                }
+            };
+            match there {
+                Some(h) if h.digest == digest => Ok((0, true)),
+                _ => Err(conflict(name)),
+            }
+        }
+        Err(e) => Err(e.into()),
+    }
+}
