@@ -1,0 +1,244 @@
+//! What was typed: exactly the command line, nothing looked up, nothing decided.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Backs up PostgreSQL, brings it back to any second, and keeps proving that it can.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// The policy file [default: ./holdfast.toml, then /etc/holdfast/holdfast.toml]
+    #[arg(long, global = true, env = "HOLDFAST_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One JSON document on stdout; progress as JSON lines on stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// No progress bar
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+    /// Use this vault of the policy instead of the database's first
+    #[arg(long, global = true, value_name = "NAME")]
+    pub vault: Option<String>,
+    /// Try a PostgreSQL version that is not supported
+    #[arg(long, global = true)]
+    pub allow_unsupported: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set up: write the policy, make vault and key, print what the server needs
+    Init(InitArgs),
+    /// Make a recovery point
+    Backup(BackupArgs),
+    /// List recovery points
+    List { database: Option<String> },
+    /// Show everything about one point
+    Show { point: String },
+    /// Bring a database back
+    Restore(RestoreArgs),
+    /// Archive and fetch write-ahead log
+    #[command(subcommand)]
+    Wal(WalCommand),
+    /// Show that a point restores
+    Verify(VerifyArgs),
+    /// Check the vaults: is everything there and unharmed?
+    Check {
+        database: Option<String>,
+        /// Do not read and authenticate every byte
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Check every setting that could make backup or recovery fail
+    Doctor { database: Option<String> },
+    /// Check the policy file
+    Validate,
+    /// Keys: export for a host, recovery copy under a passphrase
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// What the database is called in the policy and in the vault
+    #[arg(long)]
+    pub name: Option<String>,
+    /// How to reach it: 'host=/run/postgresql port=5432 user=postgres' (never with a password)
+    #[arg(long, value_name = "CONNINFO")]
+    pub conninfo: Option<String>,
+    /// Where backups go. Note: init writes it into the policy under the name `local` or `main`
+    #[arg(long = "vault-url", alias = "url", value_name = "URL")]
+    pub vault_url: Option<String>,
+    /// The key file: used if it exists, made if not
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Also keep a copy of the keys in the vault, wrapped by the passphrase in this file
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Leave backups readable by anyone who can read the vault (they are still signed and digested)
+    #[arg(long)]
+    pub no_encryption: bool,
+    /// Ask nothing
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    pub database: Option<String>,
+    /// Store every block anew
+    #[arg(long, conflicts_with = "incremental")]
+    pub full: bool,
+    /// Store what changed (a full if there is nothing to build on)
+    #[arg(long)]
+    pub incremental: bool,
+    /// Tag the point
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub tags: Vec<String>,
+    /// A note for the point
+    #[arg(long, default_value = "")]
+    pub note: String,
+    /// Read every file, even those that show no sign of change
+    #[arg(long)]
+    pub reread: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    pub database: Option<String>,
+    /// The directory to restore into (empty, or not there yet)
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// To a time: 2026-11-21T09:35:00+01:00, or '10 minutes ago'
+    #[arg(long, value_name = "TIME", group = "target")]
+    pub at: Option<String>,
+    /// To a position: 16/B374D848
+    #[arg(long, value_name = "LSN", group = "target")]
+    pub lsn: Option<String>,
+    /// To a transaction
+    #[arg(long, value_name = "XID", group = "target")]
+    pub xid: Option<u32>,
+    /// To a restore point made with pg_create_restore_point
+    #[arg(long, value_name = "NAME", group = "target")]
+    pub name: Option<String>,
+    /// As soon as the point is consistent
+    #[arg(long, group = "target")]
+    pub immediate: bool,
+    /// From this point instead of the newest that fits
+    #[arg(long, value_name = "POINT")]
+    pub point: Option<String>,
+    /// On this timeline: a number, `latest` or `current`
+    #[arg(long, value_name = "TIMELINE", default_value = "latest")]
+    pub timeline: String,
+    /// Print what would be done, touch nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Put a tablespace elsewhere
+    #[arg(long = "tablespace-map", value_name = "OLD=NEW")]
+    pub tablespace_map: Vec<String>,
+    /// What the server does at the target: promote, pause or shutdown
+    #[arg(long, default_value = "promote")]
+    pub target_action: String,
+    /// Stop just before the target, not just after it
+    #[arg(long)]
+    pub exclusive: bool,
+    /// A setting for the copy, such as port=5433
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// WAL rescued from a crashed host's pg_wal
+    #[arg(long, value_name = "DIR")]
+    pub wal_from: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum WalCommand {
+    /// Store a WAL file (archive_command gives %p)
+    Push {
+        #[arg(long)]
+        db: Option<String>,
+        path: PathBuf,
+    },
+    /// Fetch a WAL file (restore_command gives %f and %p); exits 1 only if it is certainly absent
+    Get {
+        #[arg(long)]
+        db: Option<String>,
+        /// Only the archive of this system identifier
+        #[arg(long, hide = true)]
+        cluster: Option<u64>,
+        /// The timeline that the recovery goes to
+        #[arg(long, hide = true)]
+        timeline: Option<u32>,
+        /// How long to try again when the store has trouble
+        #[arg(long, default_value = "60s", value_name = "SPAN")]
+        retry_for: String,
+        /// Segments to fetch ahead
+        #[arg(long, default_value_t = holdfast_engine::wal::get::PREFETCH)]
+        prefetch: u64,
+        name: String,
+        dest: PathBuf,
+    },
+    /// What the archive holds, where it has gaps, who owns it
+    Status { database: Option<String> },
+    /// Take the archive over for this data directory, after recovery or failover
+    Adopt {
+        database: Option<String>,
+        /// The data directory [default: from the policy]
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Fills the spool; started by `wal get`
+    #[command(hide = true)]
+    Prefetch {
+        #[arg(long)]
+        db: Option<String>,
+        #[arg(long)]
+        cluster: u64,
+        #[arg(long)]
+        ahead: u64,
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A database (its newest point) or a point
+    pub target: Option<String>,
+    /// L0 stored, L1 authentic, L2 complete, L3 started and recovered, L4 content checked
+    #[arg(long, default_value = "L3")]
+    pub level: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Write a key file with only what a role needs
+    Export {
+        /// `host` adds but cannot read or release; `owner` has everything
+        #[arg(long)]
+        role: String,
+        /// Where to write it (must not exist)
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        #[arg(long)]
+        db: Option<String>,
+    },
+    /// Keep a copy of the keys in the vault, wrapped by a passphrase
+    Passphrase {
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: PathBuf,
+        #[arg(long)]
+        db: Option<String>,
+    },
+    /// Write the key file anew from the copy in the vault
+    Recover {
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: PathBuf,
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        #[arg(long)]
+        db: Option<String>,
+    },
+}

@@ -1,0 +1,145 @@
+//! `holdfast list`, `holdfast show`
+
+use super::{Done, context};
+use crate::args::Cli;
+use crate::output;
+use crate::policy;
+use holdfast_core::{ByteSize, time};
+use holdfast_engine::catalog::{self, Listing, PointView};
+use serde_json::json;
+
+pub async fn list(cli: &Cli, database: Option<&str>) -> Done {
+    // Without a name, every native database of the policy.
+    let names: Vec<Option<String>> = match database {
+        Some(d) => vec![Some(d.to_string())],
+        None => {
+            let p = policy::read(&policy::locate(cli.config.as_deref())?)?;
+            p.databases.keys().map(|k| Some(k.to_string())).collect()
+        }
+    };
+    let mut all = Listing { points: Vec::new(), failed: Vec::new(), problems: Vec::new() };
+    for n in names {
+        let (ctx, _) = context(cli, n.as_deref())?;
+        let l = catalog::list(&ctx).await?;
+        all.points.extend(l.points);
+        all.failed.extend(l.failed);
+        all.problems.extend(l.problems);
+    }
+    if cli.json {
+        output::json(&json!({ "points": all.points, "failed_runs": all.failed, "problems": all.problems }));
+    } else {
+        text(&all, cli.verbose);
+    }
+    Ok(if all.problems.is_empty() { 0 } else { 5 })
+}
+
+fn text(l: &Listing, verbose: bool) {
+    if l.points.is_empty() {
+        output::line("no recovery points");
+    } else {
+        let head =
+            ["POINT", "DATABASE", "KIND", "FINISHED", "SIZE", "STORED", "TLI", "VERIFIED", "VAULT", "NOTE"];
+        let mut rows = vec![head.map(String::from).to_vec()];
+        rows.extend(l.points.iter().map(row));
+        output::table(&rows);
+    }
+    for p in &l.problems {
+        output::line(&format!("damaged: {p}"));
+    }
+    let shown = if verbose { l.failed.len() } else { 3 };
+    for f in l.failed.iter().rev().take(shown) {
+        output::line(&format!("failed: {} {} ({})", f.run, f.error, time::short(f.failed_at)));
+    }
+}
+
+fn row(p: &PointView) -> Vec<String> {
+    let kind = match p.kind {
+        holdfast_vault::point::PointKind::Full => "full",
+        holdfast_vault::point::PointKind::Incremental => "incremental",
+    };
+    let tags: Vec<String> = p.tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let status = if p.status == "succeeded" { String::new() } else { format!("[{}] ", p.status) };
+    vec![
+        p.id.to_string(),
+        p.database.clone(),
+        kind.into(),
+        time::short(p.finished_at),
+        ByteSize(p.size_bytes).to_string(),
+        ByteSize(p.stored_bytes).to_string(),
+        p.timeline.to_string(),
+        p.verified_level.clone().unwrap_or_else(|| "-".into()),
+        p.vault.clone(),
+        format!("{status}{} {}", p.note, tags.join(" ")).trim().to_string(),
+    ]
+}
+
+pub async fn show(cli: &Cli, id: &str) -> Done {
+    let p = policy::read(&policy::locate(cli.config.as_deref())?)?;
+    let mut missing = None;
+    for name in p.databases.keys() {
+        let (ctx, _) = context(cli, Some(name.as_str()))?;
+        match catalog::find(&ctx, id).await {
+            Ok((vault, cluster, point)) => {
+                let verified = cluster.verifications().await?;
+                let mine: Vec<_> = verified.iter().filter(|v| v.point == point.id).collect();
+                if cli.json {
+                    output::json(&json!({ "vault": vault, "point": point, "verifications": mine }));
+                } else {
+                    let best = catalog::best_by_point(&verified);
+                    show_text(&point, &vault, best.get(&point.id));
+                }
+                return Ok(0);
+            }
+            Err(e @ holdfast_engine::EngineError::NotFound { .. }) => missing = Some(e),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    match missing {
+        Some(e) => Err(e.into()),
+        None => Err(crate::failure::usage("the policy has no database", "run `holdfast init`")),
+    }
+}
+
+fn show_text(p: &holdfast_vault::point::Point, vault: &str, v: Option<&holdfast_vault::point::Verified>) {
+    let view = PointView::new(p, vault, v);
+    let mut rows: Vec<(&str, String)> = vec![
+        ("point", p.id.to_string()),
+        ("database", format!("{} (cluster {})", p.database, p.cluster)),
+        ("vault", vault.into()),
+        ("kind", format!("{:?}", p.kind).to_lowercase()),
+        ("status", view.status.into()),
+        ("parent", p.parent.as_ref().map(ToString::to_string).unwrap_or_else(|| "-".into())),
+        ("started", time::rfc3339(p.started_at)),
+        ("finished", time::rfc3339(p.finished_at)),
+        ("range", format!("{} to {} on timeline {}", p.start_lsn, p.stop_lsn, p.timeline)),
+        ("size", format!("{} in {} files", ByteSize(p.size_bytes), p.files)),
+        ("stored", format!("{} ({} changed)", ByteSize(p.stored_bytes), ByteSize(p.changed_bytes))),
+        ("changes", format!("{}: {}", p.changes.method, p.changes.reason)),
+        ("server", p.server.version.clone()),
+        ("host", format!("{} ({})", p.host, p.server.data_directory)),
+        ("checksums", if p.server.data_checksums { "on" } else { "off" }.into()),
+        ("wal needed", format!("{} segments", p.wal.len())),
+    ];
+    if !p.note.is_empty() {
+        rows.push(("note", p.note.clone()));
+    }
+    for (k, val) in &p.tags {
+        rows.push(("tag", format!("{k}={val}")));
+    }
+    for t in &p.tablespaces {
+        rows.push(("tablespace", format!("{} at {}", t.oid, t.location)));
+    }
+    rows.push((
+        "verified",
+        match v {
+            Some(v) => format!("{} on {} ({:.1} s)", v.level, time::short(v.at), v.seconds),
+            None => "never".into(),
+        },
+    ));
+    for d in &p.damaged {
+        rows.push(("damaged", format!("{} page {}: {}", d.path, d.block, d.what)));
+    }
+    for (k, val) in rows {
+        output::line(&format!("{k:12}{val}"));
+    }
+}

@@ -1,0 +1,86 @@
+//! One file per command; this one chooses.
+
+mod backup;
+mod check;
+mod init;
+mod key;
+mod list;
+mod restore;
+mod verify;
+mod wal;
+
+use crate::args::{Cli, Command, WalCommand};
+use crate::progress::{Progress, Style};
+use crate::{output, policy};
+use holdfast_engine::Context;
+use std::sync::Arc;
+
+/// An exit code of any command.
+pub type Done = anyhow::Result<u8>;
+
+pub async fn run(cli: &Cli) -> Done {
+    match &cli.command {
+        Command::Init(a) => init::run(cli, a).await,
+        Command::Backup(a) => backup::run(cli, a).await,
+        Command::List { database } => list::list(cli, database.as_deref()).await,
+        Command::Show { point } => list::show(cli, point).await,
+        Command::Restore(a) => restore::run(cli, a).await,
+        Command::Wal(w) => wal::run(cli, w).await,
+        Command::Verify(a) => verify::run(cli, a).await,
+        Command::Check { database, fast } => check::check(cli, database.as_deref(), *fast).await,
+        Command::Doctor { database } => check::doctor(cli, database.as_deref()).await,
+        Command::Validate => validate(cli),
+        Command::Key(k) => key::run(cli, k).await,
+    }
+}
+
+/// The policy, a database of it, and a monitor that fits the command.
+pub fn context(cli: &Cli, db: Option<&str>) -> anyhow::Result<(Context, Arc<Progress>)> {
+    let path = policy::locate(cli.config.as_deref())?;
+    let p = Arc::new(policy::read(&path)?);
+    let quiet = matches!(cli.command, Command::Wal(WalCommand::Push { .. } | WalCommand::Get { .. }));
+    let style = if quiet && !cli.json { Style::Quiet } else { Style::choose(cli.json, cli.no_progress) };
+    let progress = Arc::new(Progress::new(style, cli.verbose, cli.no_progress));
+    let mut ctx = Context::new(p, db, progress.clone())?;
+    ctx.allow_unsupported = cli.allow_unsupported;
+    ctx.vault = cli.vault.clone();
+    if let Some(n) = ctx.policy.tuning.nice {
+        let _ = rustix::process::nice(n);
+    }
+    Ok((ctx, progress))
+}
+
+fn validate(cli: &Cli) -> Done {
+    let path = policy::locate(cli.config.as_deref())?;
+    let p = policy::read(&path)?;
+    if cli.json {
+        output::json(&serde_json::json!({
+            "file": path, "databases": p.databases.keys().collect::<Vec<_>>(), "vaults": p.vaults.keys().collect::<Vec<_>>(),
+            "problems": [],
+        }));
+    } else {
+        output::line(&format!(
+            "{}: {} databases, {} vaults, no problems",
+            path.display(),
+            p.databases.len(),
+            p.vaults.len()
+        ));
+    }
+    Ok(0)
+}
+
+/// `KEY=VALUE` of an option.
+pub fn pair(text: &str, option: &str) -> anyhow::Result<(String, String)> {
+    match text.split_once('=') {
+        Some((k, v)) if !k.is_empty() => Ok((k.to_string(), v.to_string())),
+        _ => Err(crate::failure::usage(
+            format!("`{text}` is not KEY=VALUE"),
+            format!("write it as {option} key=value"),
+        )),
+    }
+}
+
+/// The path of this program, for commands that others will run.
+pub fn program() -> anyhow::Result<std::path::PathBuf> {
+    Ok(std::env::current_exe()?)
+}

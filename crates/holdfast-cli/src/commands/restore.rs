@@ -1,0 +1,157 @@
+//! `holdfast restore`
+
+use super::{Done, context, pair, program};
+use crate::args::{Cli, RestoreArgs};
+use crate::{failure, output};
+use holdfast_core::{ByteSize, TimelineId, time};
+use holdfast_engine::restore::plan::RestorePlan;
+use holdfast_engine::restore::settings::TargetAction;
+use holdfast_engine::restore::target::{ServerTarget, Target, TimelineChoice};
+use holdfast_engine::restore::{self, RestoreOptions};
+use holdfast_engine::{EngineError, catalog};
+use serde_json::json;
+use std::path::PathBuf;
+
+pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
+    let (ctx, progress) = context(cli, a.database.as_deref())?;
+    let mut o = RestoreOptions::new(std::path::absolute(&a.to)?, program()?);
+    o.target = target(a)?;
+    o.timeline = match a.timeline.as_str() {
+        "latest" => TimelineChoice::Latest,
+        "current" => TimelineChoice::Current,
+        n => TimelineChoice::Number(
+            n.parse::<TimelineId>()
+                .map_err(|e| failure::usage(e.to_string(), "write a number, `latest` or `current`"))?,
+        ),
+    };
+    o.action = match a.target_action.as_str() {
+        "promote" => TargetAction::Promote,
+        "pause" => TargetAction::Pause,
+        "shutdown" => TargetAction::Shutdown,
+        other => {
+            return Err(failure::usage(
+                format!("`{other}` is no target action"),
+                "use promote, pause or shutdown",
+            ));
+        }
+    };
+    o.exclusive = a.exclusive;
+    o.wal_from = a.wal_from.as_ref().map(std::path::absolute).transpose()?;
+    for m in &a.tablespace_map {
+        let (old, new) = pair(m, "--tablespace-map")?;
+        o.tablespace_map.push((PathBuf::from(old), PathBuf::from(new)));
+    }
+    for s in &a.set {
+        let (k, v) = pair(s, "--set")?;
+        if !k.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') || v.contains('\n') {
+            return Err(failure::usage(format!("`{s}` is not a setting"), "write --set port=5433"));
+        }
+        o.set.push((k, v));
+    }
+    if let Some(p) = &a.point {
+        let (_, _, point) = catalog::find(&ctx, p).await?;
+        o.point = Some(point.id);
+    }
+    let (plan, cluster) = restore::plan::plan(&ctx, &o).await?;
+    if a.plan {
+        if cli.json {
+            output::json(&plan)
+        } else {
+            print_plan(&plan)
+        }
+        return Ok(0);
+    }
+    let result = restore::execute(&ctx, &o, plan, cluster).await;
+    progress.finish();
+    let r = result?;
+    if cli.json {
+        output::json(&json!({
+            "to": r.plan.to, "point": r.plan.point, "timeline": r.plan.timeline, "target": r.plan.server_target,
+            "bytes": r.bytes, "fetched_bytes": r.fetched_bytes, "files": r.files, "seconds": r.seconds,
+            "notes": r.plan.notes, "plan": r.plan,
+        }));
+    } else {
+        let speed = ByteSize((r.bytes as f64 / r.seconds.max(0.001)) as u64);
+        output::line(&format!(
+            "restored point {} to {}: {} in {} files, {} ({speed}/s)",
+            r.plan.point,
+            r.plan.to.display(),
+            ByteSize(r.plan.size_bytes),
+            r.files,
+            time::human(std::time::Duration::from_secs_f64(r.seconds)),
+        ));
+        output::line(&format!("target: {}", describe(&r.plan)));
+        output::line(
+            "start the server on it; it fetches its wal with `holdfast wal get`. archiving is off in the copy",
+        );
+    }
+    Ok(0)
+}
+
+fn target(a: &RestoreArgs) -> anyhow::Result<Target> {
+    Ok(if let Some(t) = &a.at {
+        let now = jiff::Timestamp::now();
+        Target::Time(time::parse_instant(t, now).map_err(EngineError::from)?)
+    } else if let Some(l) = &a.lsn {
+        Target::Lsn(
+            l.parse().map_err(|e: holdfast_core::lsn::LsnError| {
+                failure::usage(e.to_string(), "--lsn 16/B374D848")
+            })?,
+        )
+    } else if let Some(x) = a.xid {
+        Target::Xid(x)
+    } else if let Some(n) = &a.name {
+        Target::Name(n.clone())
+    } else if a.immediate {
+        Target::Immediate
+    } else {
+        Target::EndOfWal
+    })
+}
+
+fn describe(p: &RestorePlan) -> String {
+    let what = match &p.server_target {
+        ServerTarget::None => match p.wal_end_time {
+            Some(t) => format!("the end of the archived wal, {} (about {})", p.wal_end, time::rfc3339(t)),
+            None => format!("the end of the archived wal, {}", p.wal_end),
+        },
+        ServerTarget::Time(t) => time::rfc3339(*t),
+        ServerTarget::Lsn(l) => format!("lsn {l}"),
+        ServerTarget::Xid(x) => format!("transaction {x}"),
+        ServerTarget::Name(n) => format!("restore point `{n}`"),
+        ServerTarget::Immediate => "as soon as it is consistent".into(),
+    };
+    format!("{what}, timeline {}, then {}", p.timeline, p.action.word())
+}
+
+fn print_plan(p: &RestorePlan) {
+    let rows = [
+        ("database", format!("{} (cluster {}, postgresql {})", p.database, p.cluster, p.postgres_version)),
+        ("from", format!("point {} of {} in vault {}", p.point, time::short(p.point_time), p.vault)),
+        ("target", describe(p)),
+        ("wal", format!("from {}: {} segments, up to {}", p.wal_from, p.wal_segments, p.wal_end)),
+        ("to", p.to.display().to_string()),
+        (
+            "size",
+            format!(
+                "{} in {} files; free: {}",
+                ByteSize(p.size_bytes),
+                p.files,
+                p.free_bytes.map_or("unknown".into(), |f| ByteSize(f).to_string())
+            ),
+        ),
+    ];
+    for (k, v) in rows {
+        output::line(&format!("{k:10}{v}"));
+    }
+    for t in &p.tablespaces {
+        output::line(&format!("tablespace {} from {} to {}", t.oid, t.from.display(), t.to.display()));
+    }
+    if p.replaces_partial {
+        output::line("note      the directory holds a restore that was broken off; it is emptied first");
+    }
+    for n in &p.notes {
+        output::line(&format!("note      {n}"));
+    }
+    output::line("nothing was touched: leave out --plan to do it");
+}

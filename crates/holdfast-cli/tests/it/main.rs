@@ -1,0 +1,14 @@
+//! The program against real servers: everything that a user does from a terminal, on real
+//! PostgreSQL. Crashes, damage and the restore oracle are in `tests/faults` and `tests/oracle`.
+
+mod archiver;
+mod cli;
+mod common;
+mod keys;
+mod lifecycle;
+mod s3;
+mod safety;
+mod tablespaces;
+mod targets;
+mod timelines;
+mod wal;
