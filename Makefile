@@ -1,0 +1,58 @@
+# Every recipe here is short; the work is in scripts/setup.sh, cargo and xtask.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+export HOLDFAST_TOOLS ?= /opt/holdfast-tools
+
+.PHONY: help setup build demo test soak bench fuzz lint clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## install what building and testing need (quick when already there)
+	@scripts/setup.sh all
+
+build: ## the release binary, target/release/holdfast
+	$(CARGO) build --release -p holdfast-cli
+
+demo: ## a backup, a disaster and a restore, on throwaway servers
+	@scripts/setup.sh pg
+	$(CARGO) build --release -p holdfast-cli
+	HOLDFAST_BIN="$(TARGET_DIR)/release/holdfast" $(CARGO) run --release -p xtask -- demo
+
+test: ## every test, against real PostgreSQL 15, 17 and 18 and an S3 emulator
+	@scripts/setup.sh all
+	$(CARGO) build -p holdfast-cli
+	export HOLDFAST_BIN="$(TARGET_DIR)/debug/holdfast"; \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  $(CARGO) nextest run --workspace --no-fail-fast; \
+	else \
+	  $(CARGO) test --workspace --lib --bins --tests --no-fail-fast; \
+	fi
+	$(CARGO) test --workspace --doc
+
+soak: ## long random histories with crashes and faults (SOAK_MINUTES, HOLDFAST_SEED)
+	@scripts/setup.sh all pg16 ceph
+	$(CARGO) build --release -p holdfast-cli
+	HOLDFAST_TEST_PG="$${HOLDFAST_TEST_PG:-15,16,17,18}" \
+	  HOLDFAST_BIN="$(TARGET_DIR)/release/holdfast" $(CARGO) run --release -p xtask -- soak
+
+bench: ## side by side with the peer, same machine, same data
+	@scripts/setup.sh pg bench
+	$(CARGO) build --release -p holdfast-cli
+	HOLDFAST_BIN="$(TARGET_DIR)/release/holdfast" $(CARGO) run --release -p xtask -- bench
+
+fuzz: ## the parsers against mutated and random bytes (FUZZ_SECONDS, HOLDFAST_SEED)
+	$(CARGO) run --release -p xtask -- fuzz
+
+lint: ## formatting and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+clean: ## build products and cached test clusters (not the installed tools)
+	$(CARGO) clean
+	rm -rf "$${HOLDFAST_TEST_CACHE:-/tmp/holdfast-test-cache-$$(id -u)}"
