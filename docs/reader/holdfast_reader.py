@@ -227,8 +227,9 @@ class Vault:
         fields = set(keys).union(*keys["epochs"]) - known - {"holdfast-key", "role", "note", "epochs", "epoch", "created"}
         need(keys["epochs"] and not fields, f"{key_file}: no epochs, or unknown fields: {fields}")
         self.epochs = {e["epoch"]: {k: base64.b64decode(e[k]) for k in known & set(e)} for e in keys["epochs"]}
-        check = hkdf(self.id, self.epochs[min(self.epochs)]["meta"], b"holdfast/1 key-check").hex()
-        need(check == about["key-check"], f"{key_file}: does not belong to this vault")
+        bound = f"holdfast/1 key-check\n{about['holdfast-vault']}\n{about['cipher']}\n{about['created']}\n"
+        check = hkdf(self.id, self.epochs[min(self.epochs)]["meta"], bound.encode()).hex()
+        need(check == about["key-check"], f"{key_file}: does not belong to this vault, or its descriptor was changed")
 
     def bytes_of(self, name):
         with open(self.root / name, "rb") as f:
@@ -249,6 +250,8 @@ class Vault:
 
 def descriptor(root):  # §3.3
     path = Path(root) / "holdfast.vault"
+    if not path.exists():
+        path = Path(root) / "keys" / "holdfast.vault"
     about = json.loads(path.read_bytes())
     need(about["holdfast-vault"] in range(1, VERSION + 1), f"{path}: is of version {about['holdfast-vault']}; a newer program is needed")
     return about

@@ -2,12 +2,13 @@
 
 use crate::context::{Context, open_vault};
 use crate::error::Result;
-use holdfast_vault::check::{CheckReport, check_cluster};
+use holdfast_vault::check::{CheckReport, check_cluster, check_descriptor};
 
 /// The report of one cluster in one vault.
 #[derive(Debug, Clone)]
 pub struct ClusterCheck {
     pub vault: String,
+    /// `-` for the descriptor, which belongs to all of them.
     pub cluster: String,
     pub report: CheckReport,
 }
@@ -16,6 +17,10 @@ pub async fn run(ctx: &Context, fast: bool) -> Result<Vec<ClusterCheck>> {
     let mut out = Vec::new();
     for v in ctx.vaults()? {
         let vault = open_vault(&v).await?;
+        let report = check_descriptor(&vault).await?;
+        if !report.findings.is_empty() {
+            out.push(ClusterCheck { vault: v.name.clone(), cluster: "-".into(), report });
+        }
         for path in vault.clusters(&ctx.db.name).await? {
             ctx.monitor.phase(&format!("checking {} in {}", path.cluster, v.name));
             let report = match vault.cluster(path.clone()).await {

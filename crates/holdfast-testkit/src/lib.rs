@@ -11,6 +11,7 @@
 //!   the test process. [`version`] says where the programs of each major version are.
 //! * [`binary`]: [`Holdfast`], the program under test and what it answered.
 //! * [`s3`]: [`Store`], an S3 or Azure emulator on a free port of the loopback interface.
+//! * [`ceph`]: [`Ceph`], a real S3 server in the same place, for the soak.
 //! * [`faultproxy`]: [`FaultProxy`], in front of a store: errors, delays, cut connections, replies
 //!   that get lost after the work was done.
 //! * [`damage`]: what disks and people do to files.
@@ -33,6 +34,7 @@
 #![allow(clippy::print_stderr)]
 
 pub mod binary;
+pub mod ceph;
 pub mod damage;
 pub mod faultproxy;
 pub mod http;
@@ -48,6 +50,7 @@ pub mod user;
 pub mod version;
 
 pub use binary::{Holdfast, Output, Running};
+pub use ceph::Ceph;
 pub use damage::Damage;
 pub use faultproxy::{Fault, FaultProxy, Rule};
 pub use postgres::{Cluster, ClusterBuilder, StopMode};

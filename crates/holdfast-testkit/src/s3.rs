@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`Store::ministack`] | the default: conditional writes, versions, Object Lock; any credentials |
 //! | [`Store::s3rver`] | a weak store: ignores `If-None-Match`, so a client must notice that |
+//! | [`Store::garage`] | a weak store that people really run; checks signatures; for the soak only |
 //! | [`Store::azurite`] | Azure Blob Storage |
 //!
 //! ministack must be installed; the others are optional and give `None`, after one line that says
-//! so. All data is in the scratch directory or in memory and is gone with the [`Store`].
+//! so. All data is in the scratch directory or in memory and is gone with the [`Store`]. A whole
+//! server with several daemons is [`Ceph`](crate::Ceph).
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -22,6 +24,15 @@ use crate::user;
 const START_LIMIT: Duration = Duration::from_secs(60);
 const REGION: &str = "us-east-1";
 
+pub(crate) const VERSIONING_ENABLED: &[u8] =
+    b"<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+      <Status>Enabled</Status></VersioningConfiguration>";
+pub(crate) const LOCK_ENABLED: (&str, &str) = ("x-amz-bucket-object-lock-enabled", "true");
+
+/// Garage wants keys of its own form.
+const GARAGE_ACCESS_KEY: &str = "GK0123456789abcdef01234567";
+const GARAGE_SECRET_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
 /// Azurite's account, whose name and key are printed in its manual.
 const AZURE_ACCOUNT: &str = "devstoreaccount1";
 const AZURE_KEY: &str =
@@ -34,6 +45,8 @@ pub enum StoreKind {
     Ministack,
     /// s3rver, a weak S3.
     S3rver,
+    /// Garage, a weak S3.
+    Garage,
     /// Azurite, Azure Blob Storage.
     Azurite,
 }
@@ -82,6 +95,32 @@ impl Store {
             for bucket in buckets {
                 command.args(["--configure-bucket", bucket]);
             }
+            command
+        });
+        Some(store)
+    }
+
+    /// Starts Garage, which does not honour conditional writes, with this bucket. `None` outside of
+    /// the soak as well.
+    pub fn garage(scratch: &Scratch, bucket: &str) -> Option<Store> {
+        let program = tools::soak_program("garage", tools::root().join("garage/bin/garage"))?;
+        let store = Store::start(scratch, StoreKind::Garage, |port, dir| {
+            let config = format!(
+                "metadata_dir = \"{0}/meta\"\ndata_dir = \"{0}/data\"\nreplication_factor = 1\n\
+                 rpc_bind_addr = \"127.0.0.1:{1}\"\nrpc_public_addr = \"127.0.0.1:{1}\"\n\
+                 rpc_secret = \"{GARAGE_SECRET_KEY}\"\n\
+                 [s3_api]\ns3_region = \"{REGION}\"\napi_bind_addr = \"127.0.0.1:{port}\"\n",
+                dir.display(),
+                proc::free_port(),
+            );
+            std::fs::write(dir.join("garage.toml"), config).expect("write Garage's configuration");
+            let mut command = Command::new(&program);
+            user::clean_environment(&mut command);
+            command
+                .args(["-c", "garage.toml", "server", "--single-node", "--default-bucket"])
+                .env("GARAGE_DEFAULT_ACCESS_KEY", GARAGE_ACCESS_KEY)
+                .env("GARAGE_DEFAULT_SECRET_KEY", GARAGE_SECRET_KEY)
+                .env("GARAGE_DEFAULT_BUCKET", bucket);
             command
         });
         Some(store)
@@ -160,14 +199,12 @@ impl Store {
 
     /// Creates a bucket with Object Lock, and with it versioning, enabled (ministack only).
     pub fn create_locked_bucket(&self, name: &str) {
-        self.expect_ok("PUT", name, &[("x-amz-bucket-object-lock-enabled", "true")], b"");
+        self.expect_ok("PUT", name, &[LOCK_ENABLED], b"");
     }
 
     /// Turns versioning on (ministack only).
     pub fn enable_versioning(&self, bucket: &str) {
-        let body = b"<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-                     <Status>Enabled</Status></VersioningConfiguration>";
-        self.expect_ok("PUT", &format!("{bucket}?versioning"), &[], body);
+        self.expect_ok("PUT", &format!("{bucket}?versioning"), &[], VERSIONING_ENABLED);
     }
 
     /// The environment in which a client finds this store and may use it, plain HTTP included.
@@ -177,24 +214,15 @@ impl Store {
 
     /// The same for another URL that leads to this store, such as a fault proxy's.
     pub fn env_for(&self, endpoint: &str) -> Vec<(String, String)> {
-        let pairs: Vec<(&str, &str)> = match self.kind {
-            StoreKind::Azurite => vec![
+        match self.kind {
+            StoreKind::Azurite => owned(&[
                 ("AZURE_STORAGE_ACCOUNT_NAME", AZURE_ACCOUNT),
                 ("AZURE_STORAGE_ACCOUNT_KEY", AZURE_KEY),
                 ("AZURE_STORAGE_ENDPOINT", endpoint),
                 ("AZURE_ALLOW_HTTP", "true"),
-            ],
-            _ => vec![
-                ("AWS_ACCESS_KEY_ID", self.access_key()),
-                ("AWS_SECRET_ACCESS_KEY", self.secret_key()),
-                ("AWS_REGION", REGION),
-                ("AWS_DEFAULT_REGION", REGION),
-                ("AWS_ENDPOINT_URL", endpoint),
-                ("AWS_ALLOW_HTTP", "true"),
-                ("AWS_EC2_METADATA_DISABLED", "true"),
-            ],
-        };
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+            ]),
+            _ => client_env(self.access_key(), self.secret_key(), endpoint),
+        }
     }
 
     /// The access key (the account, for Azure).
@@ -202,6 +230,7 @@ impl Store {
         match self.kind {
             StoreKind::Ministack => "test",
             StoreKind::S3rver => "S3RVER",
+            StoreKind::Garage => GARAGE_ACCESS_KEY,
             StoreKind::Azurite => AZURE_ACCOUNT,
         }
     }
@@ -211,11 +240,12 @@ impl Store {
         match self.kind {
             StoreKind::Ministack => "test",
             StoreKind::S3rver => "S3RVER",
+            StoreKind::Garage => GARAGE_SECRET_KEY,
             StoreKind::Azurite => AZURE_KEY,
         }
     }
 
-    /// Sends an unsigned request, which the S3 emulators accept. `path` is `bucket/key?query`.
+    /// Sends an unsigned request, which ministack and s3rver accept. `path` is `bucket/key?query`.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         request_at(&format!("http://127.0.0.1:{}", self.port), method, path, headers, body)
             .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
@@ -275,8 +305,25 @@ pub fn request_at(
     http::request(method, &format!("{endpoint}/{path}"), headers, body)
 }
 
+/// The environment of a client of S3 at `endpoint`.
+pub(crate) fn client_env(access_key: &str, secret_key: &str, endpoint: &str) -> Vec<(String, String)> {
+    owned(&[
+        ("AWS_ACCESS_KEY_ID", access_key),
+        ("AWS_SECRET_ACCESS_KEY", secret_key),
+        ("AWS_REGION", REGION),
+        ("AWS_DEFAULT_REGION", REGION),
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ])
+}
+
+fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
 /// Any answer to a request, even a refusal, shows that the server is up.
-fn answers(port: u16) -> bool {
+pub(crate) fn answers(port: u16) -> bool {
     proc::port_answers(port) && http::request("GET", &format!("http://127.0.0.1:{port}/"), &[], b"").is_ok()
 }
 

@@ -26,3 +26,25 @@ pub fn node_program(name: &str) -> Option<PathBuf> {
 pub fn pgbackrest() -> Option<PathBuf> {
     Some(root().join("pgbackrest/usr/bin/pgbackrest")).filter(|path| path.exists())
 }
+
+/// Whether this is the long run of `make soak`.
+pub fn is_soak() -> bool {
+    std::env::var("HOLDFAST_SOAK").is_ok_and(|value| !value.is_empty() && value != "0")
+}
+
+/// The main program of a part of `scripts/setup.sh` that only the soak uses. `None`, after one line
+/// that says why, outside of the soak and where setup found that the part cannot be had. That it is
+/// merely missing is a failure: a soak that leaves out a store unnoticed proves less than it says.
+pub fn soak_program(part: &str, program: PathBuf) -> Option<PathBuf> {
+    if !is_soak() {
+        eprintln!("testkit: SKIPPED, {part} is for the soak (HOLDFAST_SOAK=1)");
+        return None;
+    }
+    if program.exists() {
+        return Some(program);
+    }
+    let stamp = std::fs::read_to_string(root().join(".stamp").join(part)).unwrap_or_default();
+    assert_eq!(stamp.trim(), "absent", "{part} is not installed; run scripts/setup.sh {part}");
+    eprintln!("testkit: SKIPPED, setup found that {part} cannot be had here");
+    None
+}

@@ -11,11 +11,11 @@
 //! With `fast` no pack is read: only records, manifests and the presence and length of packs.
 
 use crate::error::{Result, StoreErrorKind, VaultError};
-use crate::names::{PackClass, PackId, run_of};
+use crate::names::{self, PackClass, PackId, run_of};
 use crate::pack::{check_sealed, check_whole};
 use crate::point::{Body, Point};
 use crate::reader::{PackSet, PointReader};
-use crate::vault::{ClusterVault, unhex32};
+use crate::vault::{ClusterVault, Vault, unhex32};
 use crate::walobj;
 use holdfast_core::{Monitor, SegmentName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,6 +83,24 @@ impl CheckReport {
         }
         Ok(())
     }
+}
+
+/// Checks what stands above the clusters: the descriptor and its copy.
+pub async fn check_descriptor(vault: &Vault) -> Result<CheckReport> {
+    let mut report = CheckReport::default();
+    if let Some(what) = vault.trouble() {
+        let name = names::DESCRIPTOR;
+        report.damage(name, format!("{what}; put a copy of `{}` in its place", names::DESCRIPTOR_COPY));
+    }
+    match vault.copy_of_descriptor().await {
+        Ok(true) => {}
+        Ok(false) => report.damage(names::DESCRIPTOR_COPY, "it is not a copy of the descriptor"),
+        Err(e) if e.is_not_found() => {
+            report.note(names::DESCRIPTOR_COPY, "it is missing; `holdfast init` run again writes it");
+        }
+        Err(e) => report.absorb(names::DESCRIPTOR_COPY, e)?,
+    }
+    Ok(report)
 }
 
 /// Checks one cluster's folder.

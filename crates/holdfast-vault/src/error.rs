@@ -68,6 +68,8 @@ pub enum VaultError {
     KeyFile(String),
     #[error("there is no vault at {0}: `holdfast.vault` is not there")]
     NoVault(String),
+    #[error("there are backups at {0}, but no `holdfast.vault`: a new vault here could not open them")]
+    LostDescriptor(String),
     #[error("there is already a vault at {0}")]
     VaultExists(String),
     #[error("the vault has format version {found}, and this program reads up to {known}")]
@@ -131,7 +133,10 @@ impl VaultError {
             VaultError::KeyRole(_) => {
                 "this host has a key that adds but does not read; use the owner's key file for this".into()
             }
-            VaultError::NoVault(_) => "check `url` of the vault in the policy, or run `holdfast init`".into(),
+            VaultError::NoVault(_) => "check `url` of the vault in the policy; `holdfast init` makes a new vault".into(),
+            VaultError::LostDescriptor(_) => {
+                "put back `holdfast.vault` (a copy is `keys/holdfast.vault`), or use another place for a new vault".into()
+            }
             VaultError::NewerFormat { .. } => "upgrade holdfast on this host".into(),
             VaultError::WeakStore(..) => {
                 "use a store with conditional writes (If-None-Match): Amazon S3, Ceph RGW, MinIO, a local disk".into()

@@ -4,6 +4,8 @@
 use holdfast_core::{ClusterId, DatabaseName, RunId, TimelineId};
 
 pub const DESCRIPTOR: &str = "holdfast.vault";
+/// The same bytes once more. Every seal depends on the vault's id, which stands nowhere else.
+pub const DESCRIPTOR_COPY: &str = "keys/holdfast.vault";
 pub const DB: &str = "db";
 
 /// The keys of an epoch that may be public.

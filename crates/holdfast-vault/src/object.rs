@@ -51,6 +51,16 @@ pub enum Cipher {
     Aes256Gcm = 1,
 }
 
+impl Cipher {
+    /// As the descriptor says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cipher::None => "none",
+            Cipher::Aes256Gcm => "aes-256-gcm",
+        }
+    }
+}
+
 /// Which key opens an object. The number is in the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

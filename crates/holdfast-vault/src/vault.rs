@@ -1,8 +1,9 @@
 //! A vault: its descriptor, its clusters, and their records.
 //!
 //! How to use: [`Vault::create`] once, [`Vault::open`] ever after; [`Vault::cluster`] for the folder
-//! of one cluster. Opening costs one request. A descriptor is written once; a crash while creating
-//! leaves either no vault, or a whole one.
+//! of one cluster. Opening costs one request. A descriptor is written once, and once more as a copy
+//! beside the keys: every seal in the vault depends on the id in it. A crash while creating leaves
+//! either no vault, or a whole one, perhaps without the copy (the next `init` adds it).
 
 use crate::digest::{Digests, hkdf32};
 use crate::error::{Result, StoreErrorKind, VaultError};
@@ -30,7 +31,8 @@ pub struct Descriptor {
     pub id: VaultId,
     pub created: jiff::Timestamp,
     pub cipher: Cipher,
-    /// HMAC-like check that a key file belongs here: HKDF(meta key of epoch 1, id), hexadecimal.
+    /// Binds the fields above to the keys: who can write here but has no key can neither change the
+    /// cipher nor exchange the descriptor. HKDF of the oldest meta key, hexadecimal.
     pub key_check: String,
     /// For whoever finds this without the program.
     pub about: String,
@@ -49,11 +51,28 @@ pub struct Vault {
     store: Store,
     descriptor: Arc<Descriptor>,
     keys: Arc<Keys>,
+    /// Why `holdfast.vault` itself could not be used, if its copy was.
+    trouble: Option<Arc<str>>,
 }
 
-fn key_check(keys: &Keys, id: &VaultId) -> Result<String> {
-    let first = keys.epochs().first().ok_or_else(|| VaultError::KeyFile("it holds no epoch".into()))?;
-    Ok(hex(&hkdf32(&id.bytes(), first.meta.expose_bytes(), &[b"holdfast/1 key-check"])))
+impl Descriptor {
+    /// What `key_check` must be for these keys.
+    fn check_of(&self, keys: &Keys) -> Result<String> {
+        let first = keys.epochs().first().ok_or_else(|| VaultError::KeyFile("it holds no epoch".into()))?;
+        let bound = format!("{}\n{}\n{}\n", self.holdfast_vault, self.cipher.name(), self.created);
+        let info: [&[u8]; 2] = [b"holdfast/1 key-check\n", bound.as_bytes()];
+        Ok(hex(&hkdf32(&self.id.bytes(), first.meta.expose_bytes(), &info)))
+    }
+
+    fn parse(name: &str, text: &[u8]) -> Result<Self> {
+        let bad = |_| VaultError::damaged(name, "it is not the descriptor of a vault");
+        // The version first: the rest of a newer descriptor may not be readable to us at all.
+        let v: Version = serde_json::from_slice(text).map_err(bad)?;
+        if v.holdfast_vault > FORMAT_VERSION.into() {
+            return Err(VaultError::NewerFormat { found: v.holdfast_vault, known: FORMAT_VERSION.into() });
+        }
+        serde_json::from_slice(text).map_err(bad)
+    }
 }
 
 /// Lower-case hexadecimal.
@@ -78,57 +97,127 @@ pub fn unhex32(s: &str) -> Option<[u8; 32]> {
 }
 
 impl Vault {
-    /// Makes a vault in an empty place, after probing that the store can carry one (R9).
+    /// Makes a vault in an empty place, after probing that the store can carry one (R9). A place that
+    /// holds backups but no descriptor is not empty: a new one would shut them in for ever.
     pub async fn create(store: Store, keys: Keys, cipher: Cipher) -> Result<Self> {
+        let url = || store.url().to_string();
         if store.head(names::DESCRIPTOR).await?.is_some() {
-            return Err(VaultError::VaultExists(store.url().to_string()));
+            return Err(VaultError::VaultExists(url()));
+        }
+        if store.head(names::DESCRIPTOR_COPY).await?.is_some() || !store.folders(names::DB).await?.is_empty()
+        {
+            return Err(VaultError::LostDescriptor(url()));
         }
         probe::probe_conditional_create(&store).await?;
-        let id = VaultId::generate();
-        let descriptor = Descriptor {
+        let mut descriptor = Descriptor {
             holdfast_vault: FORMAT_VERSION.into(),
             created: jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default(),
             cipher,
-            key_check: key_check(&keys, &id)?,
+            key_check: String::new(),
             about:
                 "a holdfast vault of PostgreSQL backups; docs/FORMAT.md of the project describes every byte"
                     .into(),
-            id,
+            id: VaultId::generate(),
         };
-        let text = serde_json::to_vec_pretty(&descriptor).unwrap_or_default();
-        match store.create(names::DESCRIPTOR, Bytes::from(text)).await {
+        descriptor.key_check = descriptor.check_of(&keys)?;
+        let vault = Vault {
+            store,
+            descriptor: Arc::new(descriptor),
+            keys: Arc::new(keys),
+            trouble: None,
+        };
+        match vault.store.create(names::DESCRIPTOR, vault.descriptor_text()).await {
             Ok(_) => {}
             Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {
-                return Err(VaultError::VaultExists(store.url().to_string()));
+                return Err(VaultError::VaultExists(vault.store.url().to_string()));
             }
             Err(e) => return Err(e),
         }
-        Ok(Vault { store, descriptor: Arc::new(descriptor), keys: Arc::new(keys) })
+        vault.mend_descriptor().await?;
+        Ok(vault)
     }
 
-    /// Opens the vault in `store` with `keys`. One request.
-    pub async fn open(store: Store, keys: Keys) -> Result<Self> {
-        let descriptor = Self::describe(&store).await?;
-        if key_check(&keys, &descriptor.id)? != descriptor.key_check {
-            return Err(VaultError::WrongKey(format!("{}/{}", store.url(), names::DESCRIPTOR)));
+    fn descriptor_text(&self) -> Bytes {
+        Bytes::from(serde_json::to_vec_pretty(&*self.descriptor).unwrap_or_default())
+    }
+
+    /// Writes the descriptor and its copy where one of them is missing. A changed one is left: nothing
+    /// in a vault is overwritten.
+    pub async fn mend_descriptor(&self) -> Result<()> {
+        for name in [names::DESCRIPTOR, names::DESCRIPTOR_COPY] {
+            match self.store.create(name, self.descriptor_text()).await {
+                Ok(_) => {}
+                Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {}
+                Err(e) => return Err(e),
+            }
         }
-        Ok(Vault { store, descriptor: Arc::new(descriptor), keys: Arc::new(keys) })
+        Ok(())
     }
 
-    /// Reads the descriptor without any key.
-    pub async fn describe(store: &Store) -> Result<Descriptor> {
-        let text = match store.get(names::DESCRIPTOR).await {
+    /// Opens the vault in `store` with `keys`. One request; a second one for the copy if the
+    /// descriptor is lost, damaged, or not made with these keys.
+    pub async fn open(store: Store, keys: Keys) -> Result<Self> {
+        let first = Self::read_descriptor(&store, names::DESCRIPTOR, &keys).await;
+        let (descriptor, trouble) = match first {
+            Ok(d) => (d, None),
+            Err(
+                e @ (VaultError::NoVault(_)
+                | VaultError::Damaged { .. }
+                | VaultError::WrongKey(_)
+                | VaultError::NewerFormat { .. }),
+            ) => {
+                let Ok(copy) = Self::read_descriptor(&store, names::DESCRIPTOR_COPY, &keys).await else {
+                    return Err(e);
+                };
+                let what = match e {
+                    VaultError::NoVault(_) => "it is missing",
+                    VaultError::Damaged { .. } => "it is not the descriptor of a vault",
+                    _ => "it is not the one that was written",
+                };
+                (copy, Some(what.into()))
+            }
+            Err(e) => return Err(e),
+        };
+        Ok(Vault { store, descriptor: Arc::new(descriptor), keys: Arc::new(keys), trouble })
+    }
+
+    async fn read_descriptor(store: &Store, name: &str, keys: &Keys) -> Result<Descriptor> {
+        let text = match store.get(name).await {
             Ok(t) => t,
             Err(e) if e.is_not_found() => return Err(VaultError::NoVault(store.url().to_string())),
             Err(e) => return Err(e),
         };
-        let bad = |_| VaultError::damaged(names::DESCRIPTOR, "it is not the descriptor of a vault");
-        // The version first: the rest of a newer descriptor may not be readable to us at all.
-        let v: Version = serde_json::from_slice(&text).map_err(bad)?;
-        if v.holdfast_vault > FORMAT_VERSION.into() {
-            return Err(VaultError::NewerFormat { found: v.holdfast_vault, known: FORMAT_VERSION.into() });
+        let descriptor = Descriptor::parse(name, &text)?;
+        if descriptor.check_of(keys)? != descriptor.key_check {
+            return Err(VaultError::WrongKey(format!(
+                "{}/{name} was not made with this key file, or was changed since",
+                store.url()
+            )));
         }
-        serde_json::from_slice(&text).map_err(bad)
+        Ok(descriptor)
+    }
+
+    /// Reads the descriptor (or its copy) without any key: nothing in it is proven.
+    pub async fn describe(store: &Store) -> Result<Descriptor> {
+        for name in [names::DESCRIPTOR, names::DESCRIPTOR_COPY] {
+            match store.get(name).await {
+                Ok(t) => return Descriptor::parse(name, &t),
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Err(VaultError::NoVault(store.url().to_string()))
+    }
+
+    /// Whether the copy says what the descriptor says (not found: there is none).
+    pub(crate) async fn copy_of_descriptor(&self) -> Result<bool> {
+        let text = self.store.get(names::DESCRIPTOR_COPY).await?;
+        Ok(Descriptor::parse(names::DESCRIPTOR_COPY, &text).is_ok_and(|d| d == *self.descriptor))
+    }
+
+    /// Why `holdfast.vault` is not to be used, if the vault was opened through its copy.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     pub fn store(&self) -> &Store {

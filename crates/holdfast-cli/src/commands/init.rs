@@ -163,7 +163,10 @@ async fn open_or_create(
 ) -> anyhow::Result<(Vault, bool)> {
     let store = Store::open(url, options).map_err(EngineError::from)?;
     match Vault::open(store.clone(), keys.clone()).await {
-        Ok(v) => Ok((v, false)),
+        Ok(v) => {
+            v.mend_descriptor().await.map_err(EngineError::from)?;
+            Ok((v, false))
+        }
         Err(VaultError::NoVault(_)) => {
             Ok((Vault::create(store, keys, cipher).await.map_err(EngineError::from)?, true))
         }

@@ -1,13 +1,13 @@
 //! The same over S3: whole, with a network that misbehaves, and with a store that is too weak.
 
 use crate::common::{DB, Site, error_of, fingerprint, server};
-use holdfast_testkit::{Cluster, Fault, FaultProxy, Holdfast, PgVersion, Rule, Scratch, Store};
+use holdfast_testkit::{Ceph, Cluster, Fault, FaultProxy, Holdfast, PgVersion, Rule, Scratch, Store};
 use std::time::Duration;
 
 /// `init` over S3; the archive command carries the credentials, as a unit's environment would.
-fn site(scratch: &Scratch, version: PgVersion, store: &Store, endpoint: &str) -> Site {
+fn site(scratch: &Scratch, version: PgVersion, env: Vec<(String, String)>) -> Site {
     let pg = server(scratch, "main", version).start();
-    let hf = Holdfast::new(scratch, scratch.path("holdfast.toml")).envs(store.env_for(endpoint));
+    let hf = Holdfast::new(scratch, scratch.path("holdfast.toml")).envs(env);
     let key = scratch.path("hf.key").display().to_string();
     let done = hf
         .run(&[
@@ -50,7 +50,21 @@ fn start_copy(site: &Site, name: &str, env: &[(String, String)]) -> Cluster {
 fn lifecycle_over_s3() {
     let scratch = Scratch::new("s3");
     let store = Store::ministack(&scratch, &["backups"]);
-    let site = site(&scratch, PgVersion::V17, &store, &store.endpoint());
+    let env = store.env();
+    lifecycle(&scratch, store, env);
+}
+
+#[test]
+fn lifecycle_over_ceph() {
+    let scratch = Scratch::new("ceph");
+    let Some(store) = Ceph::start(&scratch, &["backups"]) else { return };
+    let env = store.env();
+    lifecycle(&scratch, store, env);
+}
+
+/// The whole of it, against a store that goes away at the end.
+fn lifecycle<S>(scratch: &Scratch, store: S, env: Vec<(String, String)>) {
+    let site = site(scratch, PgVersion::V17, env.clone());
     site.sql("create table t as select g, repeat('x', 100) x from generate_series(1, 20000) g");
     let full = site.backup(&[]);
     site.sql("update t set x = 'changed' where g % 100 = 0");
@@ -62,7 +76,7 @@ fn lifecycle_over_s3() {
     site.sql("drop table t; create table u(x int)");
     site.pg.wait_archived();
     let _ = site.restore("copy", &["--at", &at]);
-    let copy = start_copy(&site, "copy", &store.env());
+    let copy = start_copy(&site, "copy", &env);
     assert_eq!(fingerprint(&copy, "postgres"), expected);
     drop(copy);
     let _ = site.hf.run(&["verify"]).ok();
@@ -80,7 +94,7 @@ fn faults_on_the_way_to_s3() {
     let scratch = Scratch::new("s3faults");
     let store = Store::ministack(&scratch, &["backups"]);
     let proxy = FaultProxy::with_seed(&store.endpoint(), 42);
-    let site = site(&scratch, PgVersion::NEWEST, &store, &proxy.endpoint());
+    let site = site(&scratch, PgVersion::NEWEST, store.env_for(&proxy.endpoint()));
     site.sql("create table t as select g, gen_random_uuid() u from generate_series(1, 60000) g");
     for fault in [
         Fault::Status(500),

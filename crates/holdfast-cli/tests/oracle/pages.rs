@@ -237,8 +237,10 @@ fn heap(page: &mut [u8], number: usize, lower: usize) {
         if flags == NORMAL && offset + len <= BLOCK && len >= 23 {
             let infomask = u16_at(page, offset + 20);
             let frozen = infomask & 0x0300 == 0x0300;
-            // Hint bits: all of HEAP_XACT_MASK, or those of xmax when xmin is frozen.
-            put_u16(page, offset + 20, infomask & if frozen { !0x0C00 } else { !0xFFF0 });
+            // Hint bits: all of HEAP_XACT_MASK, or those of xmax when xmin is frozen. Also then
+            // HEAP_COMBOCID: replay of a delete, update or lock gives the tuple FirstCommandId and clears
+            // the flag (HeapTupleHeaderSetCmax in heapam_xlog.c), a page image keeps the source's.
+            put_u16(page, offset + 20, infomask & if frozen { !0x0C20 } else { !0xFFF0 });
             // t_cid
             page[offset + 8..offset + 12].fill(0);
             if u16_at(page, offset + 16) == 0xFFFE {

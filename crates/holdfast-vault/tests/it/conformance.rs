@@ -5,7 +5,7 @@ use crate::stores::{self, BUCKET};
 use bytes::Bytes;
 use futures::StreamExt;
 use holdfast_core::{ClusterId, DatabaseName, RunId, TimelineId};
-use holdfast_testkit::{Scratch, Store as Server};
+use holdfast_testkit::{Ceph, Fault, FaultProxy, Rule, Scratch, Store as Server};
 use holdfast_vault::names::{self, ClusterPath, PackClass, PackId};
 use holdfast_vault::probe::probe_conditional_create;
 use holdfast_vault::{Created, Store, StoreErrorKind, VaultError};
@@ -204,6 +204,7 @@ async fn every_name_that_a_vault_uses(store: &Store) {
     let segment = "0000000A000000010000000F";
     let mut all = vec![
         names::DESCRIPTOR.to_string(),
+        names::DESCRIPTOR_COPY.to_string(),
         names::epoch(1),
         names::recovery(1, "k3f9q2"),
         path.record(),
@@ -315,11 +316,95 @@ async fn google_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ceph() {
+    let scratch = Scratch::new("conf-ceph");
+    let Some(server) = Ceph::start(&scratch, &[BUCKET]) else { return };
+    suite(&stores::s3_env(&server.env(), "a/prefix")).await;
+    let open = server.request("GET", &format!("{BUCKET}?uploads"), &[], b"").text();
+    assert!(open.contains("up/dropped") && !open.contains("up/aborted"), "{open}");
+    let other = stores::s3_env(&server.env(), "a/prefix2");
+    assert!(other.list("").await.unwrap().is_empty());
+    suite(&stores::s3_env(&server.env(), "")).await;
+    // Here credentials count, and a wrong one is told from a missing right.
+    for (option, wrong) in [("secret_access_key", "wrong"), ("access_key_id", "NOBODY")] {
+        let mut options = stores::options(&server.env());
+        options.insert(option.into(), wrong.into());
+        let store = Store::open(&format!("s3://{BUCKET}/a/prefix"), &options).unwrap();
+        let e = store.get("create/x").await.unwrap_err();
+        assert_eq!(kind(&e), Some(StoreErrorKind::Auth), "{option}: {e:?}");
+        let e = store.create("create/new", body("x")).await.unwrap_err();
+        assert_eq!(kind(&e), Some(StoreErrorKind::Auth), "{option}: {e:?}");
+        let e = store.list("create").await.unwrap_err();
+        assert_eq!(kind(&e), Some(StoreErrorKind::Auth), "{option}: {e:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ceph_with_versions() {
+    let scratch = Scratch::new("conf-cephv");
+    let Some(server) = Ceph::start(&scratch, &[BUCKET]) else { return };
+    server.enable_versioning(BUCKET);
+    suite(&stores::s3_env(&server.env(), "v")).await;
+}
+
+/// Object Lock with a retention of its own for every object: what a vault writes is whole, and what
+/// it deletes disappears from its sight only.
+#[tokio::test(flavor = "multi_thread")]
+async fn ceph_with_object_lock() {
+    let scratch = Scratch::new("conf-cephl");
+    let Some(server) = Ceph::start(&scratch, &[]) else { return };
+    server.create_locked_bucket(BUCKET);
+    server.retain_by_default(BUCKET, 1);
+    let proxy = FaultProxy::start(&server.endpoint());
+    let store = stores::s3_env(&server.env_for(&proxy.endpoint()), "lock");
+    suite(&store).await;
+    // The answer to a create is lost: content settles it, and one version is there.
+    proxy.add(Rule::on("PUT", "lost/create").nth(1).fault(Fault::LoseReply));
+    let made = store.create("lost/create", body("first")).await.unwrap();
+    assert!(matches!(made, Created::New | Created::Same));
+    let there = stores::versions(&server, "lock/lost/create");
+    assert_eq!((there.ids.len(), there.markers), (1, 0));
+    let e = store.create("lost/create", body("other")).await.unwrap_err();
+    assert_eq!(kind(&e), Some(StoreErrorKind::Exists), "{e}");
+    // The answer to a delete is lost: the second try finds nothing, which is what was wanted.
+    proxy.add(Rule::on("DELETE", "lost/create").nth(1).fault(Fault::LoseReply));
+    store.delete("lost/create").await.unwrap();
+    assert_eq!(proxy.faults(), 2);
+    assert_eq!(store.head("lost/create").await.unwrap(), None);
+    assert!(store.get("lost/create").await.unwrap_err().is_not_found());
+    assert!(store.list("lost").await.unwrap().is_empty());
+    // Behind the marker the bytes are still there, and nobody gets rid of them.
+    let after = stores::versions(&server, "lock/lost/create");
+    assert!(after.ids == there.ids && after.markers > 0, "{there:?} {after:?}");
+    let path = format!("{BUCKET}/lock/lost/create?versionId={}", there.ids[0]);
+    assert_eq!(server.request("DELETE", &path, &[], b"").status(), 403);
+    assert_eq!(server.request("GET", &path, &[], b"").text(), "first");
+    // The name is free again; the old version stays.
+    assert_eq!(store.create("lost/create", body("second")).await.unwrap(), Created::New);
+    assert_eq!(store.get("lost/create").await.unwrap(), body("second"));
+    assert_eq!(stores::versions(&server, "lock/lost/create").ids.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_ignores_conditions_is_refused() {
     let scratch = Scratch::new("conf-weak");
     let Some(server) = Server::s3rver(&scratch, &[BUCKET]) else { return };
+    is_refused(&stores::s3(&server, "weak")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garage_is_refused() {
+    let scratch = Scratch::new("conf-garage");
+    let Some(server) = Server::garage(&scratch, BUCKET) else { return };
     let store = stores::s3(&server, "weak");
-    let e = probe_conditional_create(&store).await.unwrap_err();
+    // It works but for this: what is refused is the weakness, not a server that answers nothing.
+    reads(&store).await;
+    store.delete("read/x").await.unwrap();
+    is_refused(&store).await;
+}
+
+async fn is_refused(store: &Store) {
+    let e = probe_conditional_create(store).await.unwrap_err();
     assert!(matches!(e, VaultError::WeakStore(..)), "{e:?}");
     let keys = holdfast_vault::Keys::generate().unwrap();
     let e = holdfast_vault::Vault::create(store.clone(), keys, holdfast_vault::Cipher::Aes256Gcm)

@@ -1,6 +1,6 @@
 //! The stores that the tests run against.
 
-use holdfast_testkit::{Scratch, Store as Server};
+use holdfast_testkit::{Ceph, Scratch, Store as Server};
 use holdfast_vault::Store;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,35 @@ pub fn options(env: &[(String, String)]) -> BTreeMap<String, String> {
 
 /// The bucket of an S3 emulator, reached at `endpoint` (its own, or a proxy's).
 pub fn s3_at(server: &Server, endpoint: &str, prefix: &str) -> Store {
-    Store::open(&format!("s3://{BUCKET}/{prefix}"), &options(&server.env_for(endpoint))).unwrap()
+    s3_env(&server.env_for(endpoint), prefix)
+}
+
+/// The bucket of whatever S3 server a client finds in this environment.
+pub fn s3_env(env: &[(String, String)], prefix: &str) -> Store {
+    Store::open(&format!("s3://{BUCKET}/{prefix}"), &options(env)).unwrap()
 }
 
 pub fn s3(server: &Server, prefix: &str) -> Store {
     s3_at(server, &server.endpoint(), prefix)
+}
+
+/// What a bucket with versions keeps of an object.
+#[derive(Debug)]
+pub struct Versions {
+    pub ids: Vec<String>,
+    pub markers: usize,
+}
+
+pub fn versions(server: &Ceph, key: &str) -> Versions {
+    let text = server.request("GET", &format!("{BUCKET}?versions&prefix={key}"), &[], b"").text();
+    let id = |version: &str| {
+        let from = version.split_once("<VersionId>").unwrap().1;
+        from.split_once('<').unwrap().0.to_string()
+    };
+    Versions {
+        ids: text.split("<Version>").skip(1).map(id).collect(),
+        markers: text.matches("<DeleteMarker>").count(),
+    }
 }
 
 pub fn memory() -> Store {

@@ -3,8 +3,9 @@
 use crate::stores;
 use bytes::Bytes;
 use holdfast_core::policy::Compression;
-use holdfast_core::{ClusterId, Lsn, RunId, Secret, SegmentSize, TimelineId};
+use holdfast_core::{ClusterId, Lsn, RunId, Secret, SegmentSize, TimelineId, VaultId};
 use holdfast_testkit::Scratch;
+use holdfast_vault::check::check_descriptor;
 use holdfast_vault::codec::Compressor;
 use holdfast_vault::names::{ClusterPath, PackClass, PackId};
 use holdfast_vault::pack::FrameLoc;
@@ -138,7 +139,7 @@ async fn making_and_opening() {
             let e = Vault::create(store.clone(), k, Cipher::None).await.unwrap_err();
             assert!(matches!(e, VaultError::VaultExists(_)), "{e:?}");
         }
-        assert_eq!(store.list("").await.unwrap().len(), 1);
+        assert_eq!(store.list("").await.unwrap().len(), 2, "descriptor and copy");
         assert!(v.databases().await.unwrap().is_empty());
     }
 }
@@ -179,6 +180,63 @@ async fn newer_and_damaged_descriptors_are_refused() {
             e => panic!("{text}: {e:?}"),
         }
     }
+}
+
+/// Who can write to the store but has no key changes nothing that is gone by.
+#[tokio::test]
+async fn changed_descriptors_are_not_believed() {
+    for (from, to) in [
+        ("aes-256-gcm", "none"),
+        ("\"created\": \"2", "\"created\": \"1"),
+        ("\"id\": \"", "\"id\": \"0"),
+        ("{", ""),
+    ] {
+        let store = stores::memory();
+        let (v, keys) = new_vault(&store).await;
+        let text = String::from_utf8(store.get(names::DESCRIPTOR).await.unwrap().to_vec()).unwrap();
+        let mut changed = text.replacen(from, to, 1);
+        if from.contains("id") {
+            changed = text.replace(&v.id().to_string(), &VaultId::generate().to_string());
+        }
+        assert_ne!(changed, text);
+        let forged = Bytes::from(changed);
+        // With its copy the vault opens as it was made, and check tells.
+        let other = stores::memory();
+        other.create(names::DESCRIPTOR, forged.clone()).await.unwrap();
+        other.create(names::DESCRIPTOR_COPY, Bytes::from(text.clone())).await.unwrap();
+        let opened = Vault::open(other.clone(), keys.clone()).await.unwrap();
+        assert_eq!((opened.id(), opened.cipher()), (v.id(), Cipher::Aes256Gcm), "{from}");
+        assert!(check_descriptor(&opened).await.unwrap().damaged(), "{from}");
+        // Without, it does not.
+        let other = stores::memory();
+        other.create(names::DESCRIPTOR, forged).await.unwrap();
+        let e = Vault::open(other, keys).await.unwrap_err();
+        assert!(matches!(e, VaultError::WrongKey(_) | VaultError::Damaged { .. }), "{from}: {e:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_descriptor_is_not_replaced_by_another_vault() {
+    let store = stores::memory();
+    let (c, keys) = new_cluster(&store).await;
+    let text = store.get(names::DESCRIPTOR).await.unwrap();
+    store.delete(names::DESCRIPTOR).await.unwrap();
+    // The copy serves, and init puts the descriptor back.
+    let opened = Vault::open(store.clone(), keys.clone()).await.unwrap();
+    assert_eq!(opened.id(), c.vault().id());
+    let report = check_descriptor(&opened).await.unwrap();
+    assert!(report.damaged() && report.findings[0].name == names::DESCRIPTOR, "{report:?}");
+    opened.mend_descriptor().await.unwrap();
+    assert_eq!(store.get(names::DESCRIPTOR).await.unwrap(), text);
+    let report = check_descriptor(&Vault::open(store.clone(), keys.clone()).await.unwrap()).await.unwrap();
+    assert!(report.findings.is_empty(), "{report:?}");
+    // Both gone: nothing opens, and nothing is made on top of the backups.
+    store.delete(names::DESCRIPTOR).await.unwrap();
+    store.delete(names::DESCRIPTOR_COPY).await.unwrap();
+    let e = Vault::open(store.clone(), keys.clone()).await.unwrap_err();
+    assert!(matches!(e, VaultError::NoVault(_)), "{e:?}");
+    let e = Vault::create(store, keys, Cipher::Aes256Gcm).await.unwrap_err();
+    assert!(matches!(e, VaultError::LostDescriptor(_)), "{e:?}");
 }
 
 /// A descriptor with a field of a later release is read.
