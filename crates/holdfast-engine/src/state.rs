@@ -151,10 +151,19 @@ impl State {
         holdfast_vault::vault::hex(hash.get(..16).unwrap_or(&[]))
     }
 
-    /// Where prefetched segments of one cluster wait. Outside of any data directory (trap 36).
-    pub fn spool(&self, db: &DatabaseName, vault: &str) -> Result<PathBuf> {
-        self.sub(&format!("spool/{db}/{vault}"))
+    /// Where prefetched segments of one cluster wait. Outside of any data directory (trap 36). Another
+    /// place after each boot: what was spooled before a power cut was never made durable, and may be
+    /// anything.
+    pub fn spool(&self, db: &DatabaseName, cluster: &str) -> Result<PathBuf> {
+        self.sub(&format!("spool/{db}/{cluster}/{}", boot()))
     }
+}
+
+/// Names this run of the kernel (random(4)); the same everywhere if it cannot be told.
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let short: String = id.chars().filter(char::is_ascii_hexdigit).take(12).collect();
+    if short.is_empty() { "boot".into() } else { short }
 }
 
 /// This host's name.

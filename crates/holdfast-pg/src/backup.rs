@@ -5,7 +5,7 @@
 
 use crate::connect::Session;
 use crate::error::{PgError, Result};
-use crate::server::insert_lsn;
+use crate::server::{flush_lsn, insert_lsn};
 use holdfast_core::Lsn;
 use holdfast_pgformat::label::BackupLabel;
 
@@ -48,6 +48,11 @@ impl OnlineBackup {
     /// Is the session (and so the backup) still alive? Also the server's insert position.
     pub async fn ping(&self) -> Result<Lsn> {
         insert_lsn(&self.session, self.in_recovery).await
+    }
+
+    /// What is certainly in the files of pg_wal.
+    pub async fn flushed(&self) -> Result<Lsn> {
+        flush_lsn(&self.session).await
     }
 
     /// Ends the backup; does not wait for the archiver (the caller makes sure of the WAL itself).

@@ -141,10 +141,27 @@ fn item(path: PathBuf, kind: ItemKind, m: &std::fs::Metadata) -> Item {
 pub fn walk(data_dir: &Path, each: &mut dyn FnMut(Vec<Item>) -> Result<()>) -> Result<()> {
     let root = std::fs::metadata(data_dir).map_err(PgError::io("look up", data_dir))?;
     each(vec![item(PathBuf::new(), ItemKind::Dir, &root)])?;
-    walk_dir(data_dir, Path::new(""), each)
+    let inside = tablespaces_inside(data_dir)?;
+    walk_dir(data_dir, Path::new(""), &inside, each)
 }
 
-fn walk_dir(data_dir: &Path, dir: &Path, each: &mut dyn FnMut(Vec<Item>) -> Result<()>) -> Result<()> {
+/// Tablespaces that somebody put into the data directory itself, relative to it: their files are met
+/// through pg_tblspc, and not a second time (trap 45; PostgreSQL warns of it and allows it).
+fn tablespaces_inside(data_dir: &Path) -> Result<Vec<PathBuf>> {
+    let Ok(root) = data_dir.canonicalize() else { return Ok(Vec::new()) };
+    let locations = Layout::read(data_dir)?.tablespaces.into_iter().filter_map(|t| t.location);
+    Ok(locations
+        .filter_map(|l| Some(l.canonicalize().ok()?.strip_prefix(&root).ok()?.to_path_buf()))
+        .filter(|l| !l.as_os_str().is_empty())
+        .collect())
+}
+
+fn walk_dir(
+    data_dir: &Path,
+    dir: &Path,
+    inside: &[PathBuf],
+    each: &mut dyn FnMut(Vec<Item>) -> Result<()>,
+) -> Result<()> {
     let full = data_dir.join(dir);
     let names = list(&full)?;
     let unlogged = unlogged_set(names.iter().filter_map(|n| n.name.to_str()));
@@ -164,6 +181,9 @@ fn walk_dir(data_dir: &Path, dir: &Path, each: &mut dyn FnMut(Vec<Item>) -> Resu
         let is_dir = meta.is_dir() || (meta.is_symlink() && (in_tblspc || text == "pg_wal" || emptied));
         if is_dir {
             match dir_action(&text) {
+                _ if inside.contains(&path) => {
+                    items.push(item(path, ItemKind::Dir, &dir_meta(&full.join(name), meta)?));
+                }
                 DirAction::Skip => continue,
                 DirAction::KeepEmpty => {
                     items.push(item(path, ItemKind::Dir, &dir_meta(&full.join(name), meta)?));
@@ -192,7 +212,7 @@ fn walk_dir(data_dir: &Path, dir: &Path, each: &mut dyn FnMut(Vec<Item>) -> Resu
     }
     each(items)?;
     for b in below {
-        walk_dir(data_dir, &b, each)?;
+        walk_dir(data_dir, &b, inside, each)?;
     }
     Ok(())
 }

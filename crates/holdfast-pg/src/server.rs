@@ -24,6 +24,8 @@ pub struct Server {
     pub wal_segment_size: SegmentSize,
     pub settings: BTreeMap<String, String>,
     pub is_superuser: bool,
+    /// The role that initdb made: it exists in every copy, whatever its name.
+    pub superuser: String,
 }
 
 /// Settings that are recorded, or that `doctor` looks at.
@@ -129,6 +131,10 @@ impl Server {
                 .map_err(|e| PgError::Version(e.to_string()))?,
             settings,
             is_superuser: row.try_get(6).map_err(get_err)?,
+            // BOOTSTRAP_SUPERUSERID, src/include/catalog/pg_authid.dat
+            superuser: s
+                .text("select coalesce((select rolname from pg_roles where oid = 10), '')::text")
+                .await?,
         })
     }
 
@@ -179,6 +185,12 @@ pub async fn archiver(s: &Session) -> Result<ArchiverState> {
         last_failed: row.try_get(3).map_err(e)?,
         failing: row.try_get(4).map_err(e)?,
     })
+}
+
+/// How far WAL is written and flushed. Of a primary only.
+pub async fn flush_lsn(s: &Session) -> Result<Lsn> {
+    let sql = "select pg_current_wal_flush_lsn()::text";
+    s.text(sql).await?.parse().map_err(|_| PgError::Query { what: sql.into(), why: "no lsn".into() })
 }
 
 /// The position that the server would write next: no page on disk has a later LSN (§2.13).

@@ -14,7 +14,7 @@
 //! | `backup_label`, `tablespace_map` | [`label::BackupLabel::parse`], [`label::TablespaceMap::parse`] | the same types' `Display` |
 //! | `00000002.history` | [`history::TimelineHistory::parse`] | its `Display` |
 //! | names in the WAL archive | [`walname::WalFileName`] | its `Display` |
-//! | WAL segments | [`wal::WalReader`], [`wal::segment_header`], [`scan::scan_segment`] | |
+//! | WAL segments | [`wal::WalReader`], [`wal::segment_header`], [`scan::scan_segment`], [`dirops::DirectoryOps`] | |
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -23,6 +23,7 @@ mod bytes;
 mod checksum_simd;
 pub mod control;
 pub mod crc32c;
+pub mod dirops;
 pub mod history;
 pub mod label;
 pub mod page;

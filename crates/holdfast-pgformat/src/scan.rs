@@ -9,6 +9,7 @@
 //! tells that there is something to read with [`crate::wal::WalReader`].
 
 use crate::bytes::{u8_at, u32_at, u64_at};
+use crate::dirops::DirectoryOps;
 use crate::time::PgTimestamp;
 use crate::version::PgMajor;
 use crate::wal::{
@@ -52,6 +53,7 @@ pub struct SegmentFacts {
     pub commits: u64,
     pub restore_points: Vec<RestorePoint>,
     pub has_switch: bool,
+    pub directory_ops: DirectoryOps,
     /// End of the last record, rounded up; the segment's end when a record goes on in the next one or
     /// after a switch; else where the zeroes start.
     pub end_of_data: Lsn,
@@ -87,6 +89,10 @@ pub fn scan_segment(bytes: &[u8]) -> Result<SegmentFacts, WalError> {
         commits: 0,
         restore_points: Vec::new(),
         has_switch: false,
+        directory_ops: DirectoryOps::begin(match head.rem_len as usize {
+            0 => &[],
+            rest => bytes.get(LONG_HEADER..PAGE.min(LONG_HEADER + rest)).unwrap_or_default(),
+        }),
         end_of_data: start,
         tail: None,
     };
@@ -133,9 +139,12 @@ pub fn scan_segment(bytes: &[u8]) -> Result<SegmentFacts, WalError> {
         // With the header cut by the end of the segment there is nothing to check it by.
         if let Some(h) = RecordHeader::parse(header) {
             check(lsn, h.prev, prev, h.rmgr)?;
+            facts.directory_ops.see(h.rmgr, h.info);
             if matches!(h.rmgr, Rmgr::XACT | Rmgr::XLOG) {
                 look(&mut facts, lsn, h.rmgr, h.info, w.copy(rec, &mut buf, total as usize));
             }
+        } else {
+            facts.directory_ops.cut(header.len());
         }
         facts.first_record.get_or_insert(lsn);
         facts.last_record = Some(lsn);

@@ -112,6 +112,7 @@ pub async fn check_cluster(cluster: &ClusterVault, fast: bool, monitor: &dyn Mon
         monitor.event(holdfast_core::monitor::Event::Total(objects.iter().map(|o| o.size).sum()));
     }
     let points = records(cluster, &sizes, &mut report).await?;
+    missing_points(cluster, &points, &mut report);
     let mut used: BTreeMap<PackId, (u64, [u8; 32])> = BTreeMap::new();
     for p in &points {
         if monitor.cancelled() {
@@ -183,6 +184,29 @@ async fn records(
         }
     }
     Ok(points)
+}
+
+/// Each point counts one more than the highest that its run saw, so a hole is a point that was there.
+/// (The newest one leaves no hole; whoever made it knows it from `failed` or from its own output.)
+fn missing_points(cluster: &ClusterVault, points: &[Point], report: &mut CheckReport) {
+    let seen: BTreeSet<u64> = points.iter().map(|p| p.generation).collect();
+    let known: BTreeSet<_> = points.iter().map(|p| &p.id).collect();
+    let Some(last) = seen.last() else { return };
+    let first = seen.first().unwrap_or(last);
+    let holes = (last - first + 1).saturating_sub(seen.len() as u64);
+    let folder = cluster.path().points();
+    if holes > 0 {
+        report
+            .damage(&folder, format!("{holes} of the points between the oldest and the newest are missing"));
+    }
+    for p in points {
+        if let Some(parent) = p.parent.as_ref().filter(|id| !known.contains(id)) {
+            report.note(
+                &cluster.path().point(parent),
+                format!("it is missing; point {} was compared with it and does not need it", p.id),
+            );
+        }
+    }
 }
 
 /// The tree of a point is readable, and everything that it names exists.

@@ -90,6 +90,9 @@ pub struct ServerFacts {
     pub outside_config: BTreeMap<String, String>,
     pub shared_preload_libraries: String,
     pub locale_provider: String,
+    /// The role that initdb made; empty: not recorded.
+    #[serde(default)]
+    pub superuser: String,
 }
 
 /// A tablespace outside of the data directory.

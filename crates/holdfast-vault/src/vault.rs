@@ -120,12 +120,7 @@ impl Vault {
             id: VaultId::generate(),
         };
         descriptor.key_check = descriptor.check_of(&keys)?;
-        let vault = Vault {
-            store,
-            descriptor: Arc::new(descriptor),
-            keys: Arc::new(keys),
-            trouble: None,
-        };
+        let vault = Vault { store, descriptor: Arc::new(descriptor), keys: Arc::new(keys), trouble: None };
         match vault.store.create(names::DESCRIPTOR, vault.descriptor_text()).await {
             Ok(_) => {}
             Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {

@@ -26,6 +26,7 @@ pub struct WalFacts {
     pub system_identifier: u64,
     pub timeline: u32,
     pub major: u16,
+    /// What it does to whole directories: `holdfast_pgformat::dirops`. 0 = nobody looked.
     pub flags: u16,
     /// Microseconds since 1970 of the first and the last timestamp in it; 0 = it has none.
     pub first_time: i64,

@@ -161,3 +161,27 @@ fn files_change_during_the_copy() {
     let copy = site.restore_and_start("end", &[]);
     assert_eq!(fingerprint(&copy), before);
 }
+
+/// A database that is moved while files are copied cannot be recovered from that copy: no point, and the
+/// next run succeeds.
+#[test]
+fn a_database_is_moved() {
+    let site = slow("moved");
+    let _ = site.pg.create_tablespace("other");
+    site.sql("create database moving");
+    let mut run = site.hf.spawn(&["--json", "backup", DB, "--full", "--reread"]);
+    site.wait_backup_copies(&mut run);
+    site.sql("alter database moving set tablespace other");
+    let output = fails(&site, &mut run);
+    assert!(output.contains("copied file by file") && output.contains("again"), "{output}");
+    site.rate(None);
+    let _ = site.backup(&["--incremental"]);
+    let _ = site.hf.run(&["verify"]).ok();
+    // A copy alone does no harm: what it copies stays where it is.
+    site.rate(Some("6MiB"));
+    let mut run = site.hf.spawn(&["--json", "backup", DB, "--full", "--reread"]);
+    site.wait_backup_copies(&mut run);
+    site.sql("create database twin template moving strategy file_copy");
+    assert!(run.wait(Duration::from_secs(60)).is_some_and(|s| s.success()), "{}", run.output());
+    let _ = site.hf.run(&["verify"]).ok();
+}

@@ -207,7 +207,7 @@ pub fn text(v: &Value) -> &str {
 pub fn fingerprint(pg: &Cluster) -> String {
     let databases = pg.sql(
         "postgres",
-        "select datname from pg_database where datallowconn and not datistemplate order by 1",
+        "select datname from pg_database where datallowconn and datconnlimit <> -2 and not datistemplate order by 1",
     );
     let mut all =
         pg.sql("postgres", "select 'prepared', gid, transaction, database from pg_prepared_xacts order by 2");

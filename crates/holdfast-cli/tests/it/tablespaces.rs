@@ -112,6 +112,92 @@ fn tablespaces_and_wal_elsewhere_on_18() {
     elsewhere(PgVersion::V18);
 }
 
+/// Replay of `create tablespace` goes to the source's path: on its own host that is refused.
+#[test]
+fn tablespaces_made_after_the_point() {
+    let site = Site::new("ts-late", PgVersion::V17);
+    site.sql("create table t as select g from generate_series(1, 1000) g");
+    let _ = site.backup(&[]);
+    site.sql("insert into t values (0)");
+    let before = site.sql("select pg_current_wal_insert_lsn()");
+    let location = site.pg.create_tablespace("late");
+    site.sql("create table elsewhere tablespace late as select g from generate_series(1, 1000) g");
+    site.sql("select pg_switch_wal()");
+    site.pg.wait_archived();
+    let expected = fingerprint(&site.pg, "postgres");
+    let files = holdfast_testkit::damage::files_under(&location);
+
+    for more in [&[][..], &["--plan"]] {
+        let (code, message, hint) = error_of(&site.try_restore("copy", more).expect_code(13));
+        assert_eq!(code, "refused");
+        assert!(message.contains(&path_text(&location)) && message.contains("in use"), "{message}");
+        assert!(hint.contains("--lsn") && hint.contains("another host"), "{hint}");
+    }
+    assert!(!site.scratch.path("copy").exists());
+    // To before it, and to the point itself, as verify does.
+    let copy = site.restore_and_start("before", &["--lsn", &before]);
+    assert_eq!(copy.sql("postgres", "select count(*) from t"), "1001");
+    drop(copy);
+    let _ = site.hf.run(&["verify"]).ok();
+    assert_eq!(holdfast_testkit::damage::files_under(&location), files);
+
+    // On another host the place is free; it must exist.
+    let mut site = site;
+    site.pg.stop(StopMode::Fast);
+    fs::remove_dir_all(&location).expect("another host");
+    let (_, message, hint) = error_of(&site.try_restore("copy", &[]).expect_code(13));
+    assert!(message.contains("no such directory") && hint.contains("make it"), "{message} {hint}");
+    fs::create_dir(&location).expect("make it");
+    holdfast_testkit::user::chown(&location);
+    let copy = site.restore_and_start("copy", &[]);
+    assert_eq!(fingerprint(&copy, "postgres"), expected);
+}
+
+/// PostgreSQL warns of a tablespace inside the data directory, and allows it: stored once, and in the
+/// copy it is inside the copy.
+#[test]
+fn tablespaces_inside_the_data_directory() {
+    let site = Site::new("ts-inside", PgVersion::V15);
+    let location = site.pg.data_dir().join("nested/space");
+    fs::create_dir_all(&location).expect("make it");
+    for dir in [location.parent().expect("nested"), &location] {
+        holdfast_testkit::user::chown(dir);
+    }
+    site.sql(&format!("create tablespace nested location '{}'", location.display()));
+    site.sql(
+        "create table t tablespace nested as select g, repeat('x', 500) from generate_series(1, 20000) g",
+    );
+    site.sql("checkpoint");
+    let size: u64 = site.sql("select sum(pg_database_size(oid)) from pg_database").parse().expect("a number");
+    let done = site.backup(&[]);
+    let stored = done["size_bytes"].as_u64().expect("size");
+    assert!(stored < size + (8 << 20), "{stored} for {size}: stored twice?");
+    site.pg.wait_archived();
+    let expected = fingerprint(&site.pg, "postgres");
+    let copy = site.restore_and_start("copy", &[]);
+    assert_eq!(fingerprint(&copy, "postgres"), expected);
+    let links: Vec<_> = fs::read_dir(copy.data_dir().join("pg_tblspc")).expect("links").flatten().collect();
+    assert_eq!(links.len(), 1);
+    let to = fs::read_link(links[0].path()).expect("a link");
+    assert_eq!(to, site.scratch.path("copy").join("nested/space"));
+}
+
+/// One directory cannot hold two tablespaces, nor the copy itself.
+#[test]
+fn tablespaces_need_places_of_their_own() {
+    let site = Site::new("ts-same", PgVersion::V18);
+    let (a, b) = (site.pg.create_tablespace("a"), site.pg.create_tablespace("b"));
+    let _ = site.backup(&[]);
+    let map =
+        |from: &std::path::Path, to: &str| format!("{}={}", from.display(), site.scratch.path(to).display());
+    for (x, y) in [("both", "both"), ("both", "both/inner"), ("copy", "other")] {
+        let out =
+            site.try_restore("copy", &["--tablespace-map", &map(&a, x), "--tablespace-map", &map(&b, y)]);
+        let (_, message, hint) = error_of(&out.expect_code(2));
+        assert!(message.contains("hold a tablespace") && hint.contains("of its own"), "{message} {hint}");
+    }
+}
+
 /// A tablespace that is a plain directory in pg_tblspc (for developers) comes along as one.
 #[test]
 fn in_place_tablespaces() {

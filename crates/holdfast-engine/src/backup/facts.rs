@@ -52,6 +52,7 @@ pub fn server_facts(s: &Server, control: &ControlFile, data_dir: &Path) -> Resul
         outside_config: outside_config(s, data_dir),
         shared_preload_libraries: s.setting("shared_preload_libraries").into(),
         locale_provider: String::new(),
+        superuser: s.superuser.clone(),
     })
 }
 

@@ -222,7 +222,8 @@ impl Job<'_> {
         }
         let copy_started_at = jiff::Timestamp::now();
         let copying = Instant::now();
-        let copied = self.copy(&backup).await?;
+        let mut early = need::Early::new(&self.cluster, timeline, backup.start_lsn);
+        let copied = self.copy(&backup, &mut early).await?;
         let copy_seconds = copying.elapsed().as_secs_f64();
         self.add_new_tablespaces()?;
         // Everything else is read: pg_control comes last (trap 18).
@@ -232,7 +233,7 @@ impl Job<'_> {
         let start_lsn = backup.start_lsn;
         let stopped = backup.stop().await?;
         self.same_server(&stopped).await?;
-        let wal = self.wal(&stopped).await?;
+        let wal = self.wal(&stopped, &early).await?;
         let wal_seconds = waited.elapsed().as_secs_f64();
         ctx.monitor.phase("committing");
         let point = self.point(copied, stopped, start_lsn, control_bytes, copy_started_at, wal)?;
@@ -265,7 +266,7 @@ impl Job<'_> {
     }
 
     /// Copies all files; a second task keeps the backup's session alive meanwhile.
-    async fn copy(&mut self, backup: &OnlineBackup) -> Result<Copied> {
+    async fn copy(&mut self, backup: &OnlineBackup, early: &mut need::Early) -> Result<Copied> {
         let ctx = self.ctx;
         let set = PackSet::new(self.cluster.clone());
         let rt = tokio::runtime::Handle::current();
@@ -296,6 +297,7 @@ impl Job<'_> {
             monitor: ctx.monitor.clone(),
             rate: ctx.policy.tuning.rate.map_or(0, |r| r.0),
             read_bytes: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
             begun: Instant::now(),
         });
         let packs = Arc::new(RunPacks {
@@ -333,18 +335,32 @@ impl Job<'_> {
                     let wanted = shared.want_lsn.swap(false, Ordering::Relaxed);
                     if wanted || asked.elapsed() > Duration::from_secs(5) {
                         asked = Instant::now();
-                        match backup.ping().await {
-                            Ok(lsn) => shared.insert_lsn.store(lsn.0, Ordering::Relaxed),
-                            Err(e) => {
-                                shared.stop.store(true, Ordering::Relaxed);
-                                let _ = (&mut work).await;
-                                return Err(e.into());
+                        let alive = match backup.ping().await {
+                            Ok(lsn) => {
+                                shared.insert_lsn.store(lsn.0, Ordering::Relaxed);
+                                self.keep_wal(backup, early).await
                             }
+                            Err(e) => Err(e.into()),
+                        };
+                        if let Err(e) = alive {
+                            shared.stop.store(true, Ordering::Relaxed);
+                            let _ = (&mut work).await;
+                            return Err(e);
                         }
                     }
                 }
             }
         }
+    }
+
+    /// Without an archiver nobody but this run keeps the WAL of a long copy.
+    async fn keep_wal(&self, backup: &OnlineBackup, early: &mut need::Early) -> Result<()> {
+        if self.source.archiver_works {
+            return Ok(());
+        }
+        let flushed = backup.flushed().await?;
+        let compression = self.policy_vault.wal_compression;
+        early.advance(self.ctx, &self.cluster, compression, &self.source.data_dir, flushed).await
     }
 
     /// A promotion or restart on another timeline in the middle makes the copy worthless.
@@ -358,13 +374,16 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn wal(&mut self, stopped: &Stopped) -> Result<need::Gathered> {
+    async fn wal(&mut self, stopped: &Stopped, early: &need::Early) -> Result<need::Gathered> {
         let t = stopped.label.start_timeline;
         let wanted = need::segments(&self.cluster, t, stopped.label.start_lsn, stopped.stop_lsn);
         let works = self.source.archiver_works;
         let compression = self.policy_vault.wal_compression;
         let dir = self.source.data_dir.clone();
-        let got = need::gather(self.ctx, &self.cluster, compression, &dir, &wanted, works).await?;
+        let mut got = need::gather(self.ctx, &self.cluster, compression, &dir, &wanted, works).await?;
+        got.stored_by_run += early.stored_by_run;
+        got.stored_bytes += early.stored_bytes;
+        got.refuse_lost_copies()?;
         if got.stored_by_run > 0 && !works {
             let why = if self.source.server.archiving() {
                 "the archiver is failing"

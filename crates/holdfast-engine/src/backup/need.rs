@@ -12,6 +12,7 @@ use crate::wal::archive::segment_head;
 use crate::wal::push::{WalFile, store};
 use holdfast_core::policy::Compression;
 use holdfast_core::{Lsn, SegmentName, TimelineId};
+use holdfast_pgformat::dirops::DirectoryOps;
 use holdfast_pgformat::walname::WalFileName;
 use holdfast_vault::ClusterVault;
 use holdfast_vault::point::WalNeed;
@@ -25,6 +26,62 @@ pub struct Gathered {
     pub needs: Vec<WalNeed>,
     pub stored_by_run: u64,
     pub stored_bytes: u64,
+    /// What the segments do to whole directories, in order.
+    pub directory_ops: Vec<DirectoryOps>,
+}
+
+impl Gathered {
+    /// Replay copies the directory of a database as the *copy* has it. If its source dropped it before
+    /// this run came by, the copy has an empty one, and that would replace what the run took.
+    pub fn refuse_lost_copies(&self) -> Result<()> {
+        let held = DirectoryOps::of_sequence(&self.directory_ops);
+        if held.iter().any(|h| h.copies) && held.iter().any(|h| h.drops) {
+            return Err(EngineError::failed(
+                "during the backup a database was copied file by file and one was dropped or moved: \
+                 recovery could not repeat that",
+                "run the backup again when `alter database … set tablespace` and `create database … \
+                 strategy file_copy` are done",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Stores finished segments while files are copied, when no archiver does: the server keeps its WAL
+/// for a checkpoint or two only, and a backup may take many.
+#[derive(Debug)]
+pub struct Early {
+    timeline: TimelineId,
+    next: u64,
+    pub stored_by_run: u64,
+    pub stored_bytes: u64,
+}
+
+impl Early {
+    pub fn new(cluster: &ClusterVault, timeline: TimelineId, start: Lsn) -> Self {
+        let next = cluster.record().wal_segment_size.segment_of(start);
+        Early { timeline, next, stored_by_run: 0, stored_bytes: 0 }
+    }
+
+    /// `flushed`: everything before it is in the files of `pg_wal`.
+    pub async fn advance(
+        &mut self,
+        ctx: &Context,
+        cluster: &ClusterVault,
+        compression: Compression,
+        data_dir: &Path,
+        flushed: Lsn,
+    ) -> Result<()> {
+        let size = cluster.record().wal_segment_size;
+        while self.next < size.segment_of(flushed) {
+            let s = SegmentName::new(self.timeline, self.next, size);
+            let got = gather(ctx, cluster, compression, data_dir, &[s], false).await?;
+            self.stored_by_run += got.stored_by_run;
+            self.stored_bytes += got.stored_bytes;
+            self.next += 1;
+        }
+        Ok(())
+    }
 }
 
 /// Segments of one timeline from `start` to `stop`.
@@ -62,6 +119,7 @@ pub async fn gather(
                 return Err(EngineError::Cancelled);
             }
         };
+        out.directory_ops.push(DirectoryOps::from_bits(head.facts.flags));
         out.needs.push(WalNeed { name: *s, digest: hex(&head.digest) });
     }
     Ok(out)

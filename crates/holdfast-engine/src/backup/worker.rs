@@ -107,6 +107,8 @@ pub struct Shared {
     /// Bytes per second that all workers together may read; 0 = no limit.
     pub rate: u64,
     pub read_bytes: AtomicU64,
+    /// Damaged pages so far.
+    pub damaged: AtomicU64,
     pub begun: std::time::Instant,
 }
 
@@ -344,7 +346,9 @@ impl<'a> Worker<'a> {
             return Ok(());
         }
         let original = bytes.to_vec();
-        for attempt in 0..10u64 {
+        // A disk full of damage must not cost half a second a page.
+        let patience = if self.shared.damaged.load(Ordering::Relaxed) < 100 { 10 } else { 3 };
+        for attempt in 0..patience {
             if self.shared.covered(bytes) {
                 st.torn = true;
                 return Ok(());
@@ -374,6 +378,7 @@ impl<'a> Worker<'a> {
             _ => "its header is malformed".to_string(),
         };
         self.shared.monitor.warning(format!("page {block} of {} is damaged: {what}", f.name));
+        self.shared.damaged.fetch_add(1, Ordering::Relaxed);
         st.damaged.push((block, what));
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::RestoreOptions;
 use super::settings::{TargetAction, preload};
-use super::target::{ServerTarget, Target, resolve};
+use super::target::{Resolved, ServerTarget, Target, resolve};
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use crate::wal::archive::WalArchive;
@@ -79,6 +79,7 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
             p.damaged.len()
         ));
     }
+    notes.extend(check_created(&r)?);
     let replaces_partial = check_target(&o.to)?;
     let tablespaces = tablespaces(p, o)?;
     for t in &tablespaces {
@@ -212,11 +213,18 @@ fn tablespaces(p: &Point, o: &RestoreOptions) -> Result<Vec<TablespacePlan>> {
             .tablespace_map
             .iter()
             .find(|(old, _)| *old == from)
-            .map_or(from.clone(), |(_, new)| new.clone());
+            .map_or_else(|| default_place(p, o, &from), |(_, new)| new.clone());
         if !to.is_absolute() {
             return Err(EngineError::usage(
                 format!("`{}` is not an absolute path", to.display()),
                 "--tablespace-map OLD=NEW",
+            ));
+        }
+        let taken = out.iter().any(|t| t.to.starts_with(&to) || to.starts_with(&t.to));
+        if taken || o.to.starts_with(&to) {
+            return Err(EngineError::usage(
+                format!("`{}` is to hold a tablespace and something else as well", to.display()),
+                "give each tablespace a directory of its own: --tablespace-map OLD=NEW",
             ));
         }
         out.push(TablespacePlan { oid: t.oid, from, to });
@@ -231,6 +239,45 @@ fn tablespaces(p: &Point, o: &RestoreOptions) -> Result<Vec<TablespacePlan>> {
         }
     }
     Ok(out)
+}
+
+/// Where a tablespace goes by itself: to its old place, or, if that was inside of the data directory, to
+/// the same place inside of the copy.
+fn default_place(p: &Point, o: &RestoreOptions, from: &Path) -> PathBuf {
+    match from.strip_prefix(&p.server.data_directory) {
+        Ok(inside) => o.to.join(inside),
+        Err(_) => from.to_path_buf(),
+    }
+}
+
+/// Replay of `CREATE TABLESPACE` links the path that the source gave, no map reaches it. On the source's
+/// own host the copy would write into the original's files: refused before anything is written.
+fn check_created(r: &Resolved) -> Result<Vec<String>> {
+    let s = &r.point.server;
+    let version = format!("PG_{}_{}", s.version_num / 10_000, s.catalog_version);
+    let mut notes = Vec::new();
+    for t in &r.created_tablespaces {
+        let at = t.path.display();
+        let before = format!("restore to before it with `--lsn {} --exclusive`", t.lsn);
+        if t.path.join(&version).exists() {
+            return Err(EngineError::refused(
+                format!(
+                    "recovery creates a tablespace at `{at}` (position {}), which is in use on this host: \
+                     the copy would write into it",
+                    t.lsn
+                ),
+                format!("{before}, or restore on another host"),
+            ));
+        }
+        if !t.path.is_dir() {
+            return Err(EngineError::refused(
+                format!("recovery creates a tablespace at `{at}`, and there is no such directory"),
+                format!("make it, empty and owned by the server's user, or {before}"),
+            ));
+        }
+        notes.push(format!("recovery creates a tablespace at `{at}`, as on the source"));
+    }
+    Ok(notes)
 }
 
 /// Free bytes for this user where `path` is or will be.

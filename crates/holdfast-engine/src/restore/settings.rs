@@ -140,7 +140,11 @@ pub fn render(plan: &RestorePlan, restore_command: &str, programs: Option<&Progr
         set("recovery_target_inclusive", if plan.exclusive { "off" } else { "on" });
         set("recovery_target_action", plan.action.word());
     }
-    set("hot_standby", "on");
+    // Sessions before the end of recovery are of use only where it pauses. Without them recovery does
+    // not stop when the source raised max_connections or its like on the way
+    // (CheckRequiredParameterValues, src/backend/access/transam/xlogrecovery.c).
+    let pauses = plan.server_target != ServerTarget::None && plan.action == TargetAction::Pause;
+    set("hot_standby", if pauses { "on" } else { "off" });
     // A copy must not act on the world.
     set("archive_mode", "off");
     set("archive_cleanup_command", "");

@@ -3,6 +3,7 @@
 //! A target that cannot be reached is refused here, before a byte is written, with the nearest that
 //! can: PostgreSQL itself would find out after hours of replay, or end early.
 
+use super::created::{self, CreatedTablespace};
 use crate::error::{EngineError, Result};
 use crate::wal::archive::WalArchive;
 use holdfast_core::time::rfc3339;
@@ -60,6 +61,8 @@ pub struct Resolved {
     /// Where the archive ends: the last position that replay can reach.
     pub wal_end: Lsn,
     pub wal_end_time: Option<Timestamp>,
+    /// Tablespaces that replay will create, wherever the map points.
+    pub created_tablespaces: Vec<CreatedTablespace>,
     pub notes: Vec<String>,
 }
 
@@ -101,8 +104,10 @@ pub async fn resolve(
     // time, points of the branch that was left may be newer and are not what "latest" means.
     paths.sort_by_key(|p| std::cmp::Reverse((p.timeline, p.point.stop_time)));
     match target {
-        Target::EndOfWal => first_of(paths)?.finish(archive, ServerTarget::None, Vec::new()).await,
-        Target::Immediate => first_of(paths)?.finish(archive, ServerTarget::Immediate, Vec::new()).await,
+        Target::EndOfWal => first_of(paths)?.finish(archive, ServerTarget::None, None, Vec::new()).await,
+        Target::Immediate => {
+            first_of(paths)?.finish(archive, ServerTarget::Immediate, None, Vec::new()).await
+        }
         Target::Time(t) => by_time(archive, paths, *t, exclusive).await,
         Target::Lsn(l) => by_lsn(archive, paths, *l).await,
         Target::Xid(x) => by_record(archive, paths, Wanted::Xid(*x)).await,
@@ -155,9 +160,20 @@ impl Path {
         self,
         archive: &WalArchive,
         server: ServerTarget,
+        until: Option<Lsn>,
         mut notes: Vec<String>,
     ) -> Result<Resolved> {
         self.complete(archive)?;
+        let until = until.unwrap_or(match &server {
+            ServerTarget::Lsn(l) => *l,
+            ServerTarget::Immediate => self.point.stop_lsn,
+            _ => Lsn(u64::MAX),
+        });
+        let until_time = match &server {
+            ServerTarget::Time(t) => t.as_microsecond(),
+            _ => i64::MAX,
+        };
+        let created_tablespaces = created::in_replay(archive, &self.wal, until, until_time).await?;
         let (wal_end, wal_end_time) = end_of(archive, &self.wal, &self.point).await?;
         if self.timeline != self.point.timeline {
             notes.push(format!(
@@ -173,6 +189,7 @@ impl Path {
             wal: self.wal,
             wal_end,
             wal_end_time,
+            created_tablespaces,
             notes,
         })
     }
@@ -212,12 +229,12 @@ async fn by_time(archive: &WalArchive, paths: Vec<Path>, t: Timestamp, exclusive
         // (recoveryStopsBefore, src/backend/access/transam/xlogrecovery.c).
         let from = if exclusive { us } else { us.saturating_add(1) };
         if transaction_ends_at_or_after(archive, &tail, from).await? {
-            return path.clone().finish(archive, ServerTarget::Time(t), Vec::new()).await;
+            return path.clone().finish(archive, ServerTarget::Time(t), None, Vec::new()).await;
         }
         // With none behind the target PostgreSQL would replay everything and then fail, although
         // everything is what was asked for.
         let note = "no transaction ended after the target: everything archived is recovered";
-        return path.clone().finish(archive, ServerTarget::None, vec![note.into()]).await;
+        return path.clone().finish(archive, ServerTarget::None, None, vec![note.into()]).await;
     }
     match latest {
         Some(end) => Err(EngineError::not_found(
@@ -287,7 +304,7 @@ async fn by_lsn(archive: &WalArchive, paths: Vec<Path>, l: Lsn) -> Result<Resolv
         path.complete(archive)?;
         let (end, _) = end_of(archive, &path.wal, &path.point).await?;
         if l <= end {
-            return path.clone().finish(archive, ServerTarget::Lsn(l), Vec::new()).await;
+            return path.clone().finish(archive, ServerTarget::Lsn(l), None, Vec::new()).await;
         }
         latest = latest.max(Some(end));
     }
@@ -345,7 +362,7 @@ async fn by_record(archive: &WalArchive, paths: Vec<Path>, wanted: Wanted<'_>) -
                 Wanted::Xid(x) => ServerTarget::Xid(x),
                 Wanted::Name(n) => ServerTarget::Name(n.to_string()),
             };
-            return path.finish(archive, server, Vec::new()).await;
+            return path.finish(archive, server, hit, Vec::new()).await;
         }
         searched_to = path.wal.first().copied();
     }
@@ -360,7 +377,7 @@ async fn by_record(archive: &WalArchive, paths: Vec<Path>, wanted: Wanted<'_>) -
 }
 
 /// Feeds segments to `each`, record by record, until it says enough.
-async fn scan(
+pub(super) async fn scan(
     archive: &WalArchive,
     segments: &[SegmentName],
     each: &mut dyn FnMut(&holdfast_pgformat::wal::Record, holdfast_pgformat::version::PgMajor) -> bool,

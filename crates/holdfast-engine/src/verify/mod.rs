@@ -240,26 +240,31 @@ impl Run<'_> {
         let settings = [("max_wal_size", "10GB".to_string()), ("fsync", "off".to_string())];
         let mut copy = Copy::start(&programs, &scratch.data(), &scratch.sockets, owner, &settings)?;
         let cancelled = || ctx.monitor.cancelled();
-        let session = copy.wait_ready("postgres", Duration::from_secs(4 * 3600), cancelled).await;
-        let user = match session {
-            Ok(_) => "postgres".to_string(),
-            Err(e) => return Err(e.into()),
+        let user = match self.point.server.superuser.as_str() {
+            "" => "postgres",
+            name => name,
         };
+        copy.wait_ready(user, Duration::from_secs(4 * 3600), cancelled).await?;
         self.restore_seconds = Some(begun.elapsed().as_secs_f64());
         ctx.monitor.phase("connecting to every database");
-        let admin = Session::connect_to(&copy.conninfo(&user), "template1").await?;
-        let names =
-            admin.rows("select datname::text from pg_database where datallowconn order by 1", &[]).await?;
+        let admin = Session::connect_to(&copy.conninfo(user), "template1").await?;
+        // -2: a `drop database` that did not finish; nobody can connect (src/include/catalog/pg_database.h).
+        let names = admin
+            .rows(
+                "select datname::text from pg_database where datallowconn and datconnlimit <> -2 order by 1",
+                &[],
+            )
+            .await?;
         for row in names {
             let name: String = row.try_get(0).unwrap_or_default();
-            let s = Session::connect_to(&copy.conninfo(&user), &name).await?;
+            let s = Session::connect_to(&copy.conninfo(user), &name).await?;
             let relations = s.text("select count(*)::text from pg_class").await?;
             ctx.monitor.info(format!("{name}: {relations} relations"));
             self.databases.push(name);
         }
         self.passed = Some(Level::L3);
         if wanted >= Level::L4 {
-            content::check(ctx, &copy, &user, &self.databases, &mut self.findings).await?;
+            content::check(ctx, &copy, user, &self.databases, &mut self.findings).await?;
         }
         drop(admin);
         copy.stop()?;

@@ -284,6 +284,7 @@ pub async fn prefetch(ctx: &Context, cluster_id: u64, name: &str, ahead: u64) ->
     let segment: SegmentName =
         name.parse().map_err(|_| EngineError::usage(format!("`{name}` is not a segment"), ""))?;
     let dir = spool_dir(ctx, cluster_id)?;
+    forget_earlier_boots(&dir);
     let (_, vault) = ctx.open_first_vault().await?;
     let cluster = vault.cluster(ctx.cluster_path(cluster_id)).await?;
     let size = cluster.record().wal_segment_size;
@@ -306,6 +307,16 @@ pub async fn prefetch(ctx: &Context, cluster_id: u64, name: &str, ahead: u64) ->
     }
     let _ = sync_dir(&dir);
     Ok(fetched)
+}
+
+/// Removes what was spooled before this boot, beside `dir`.
+fn forget_earlier_boots(dir: &Path) {
+    let Some(all) = dir.parent() else { return };
+    for e in std::fs::read_dir(all).into_iter().flatten().flatten() {
+        if e.path() != dir {
+            let _ = std::fs::remove_dir_all(e.path());
+        }
+    }
 }
 
 /// Removes what replay has passed, and what another restore left.

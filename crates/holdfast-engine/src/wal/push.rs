@@ -220,6 +220,7 @@ impl WalFile {
             f.first_time = s.first_time.unwrap_or(0);
             f.last_time = s.last_time.unwrap_or(0);
             f.end_lsn = s.end_of_data.0;
+            f.flags = s.directory_ops.bits();
         }
         f
     }

@@ -79,6 +79,7 @@ pub fn point(run: &RunId) -> Point {
             outside_config: Default::default(),
             shared_preload_libraries: String::new(),
             locale_provider: "libc".into(),
+            superuser: "postgres".into(),
         },
         changes: ChangeSource { method: "all".into(), reason: "first backup".into() },
         size_bytes: 1,
