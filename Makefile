@@ -36,7 +36,7 @@ test: ## every test, against real PostgreSQL 15, 17 and 18 and an S3 emulator
 	$(CARGO) test --workspace --doc
 
 soak: ## long random histories with crashes and faults (SOAK_MINUTES, HOLDFAST_SEED)
-	@scripts/setup.sh all pg16 ceph
+	@scripts/setup.sh all pg16 ceph garage
 	$(CARGO) build --release -p holdfast-cli
 	HOLDFAST_TEST_PG="$${HOLDFAST_TEST_PG:-15,16,17,18}" \
 	  HOLDFAST_BIN="$(TARGET_DIR)/release/holdfast" $(CARGO) run --release -p xtask -- soak

@@ -8,7 +8,9 @@
 #           libraries; s3rver and azurite (optional)
 #   pg16    PostgreSQL 16 put together from npm (server) and PyPI (clients); for the soak; optional
 #   bench   the peer that the benchmarks compare with (pgBackRest)
-#   ceph    Ceph RGW, the only real object store with Object Lock here; for the soak only
+#   ceph    Ceph RGW, the only real object store with Object Lock here; for the soak only; optional
+#   garage  Garage (AGPL, a program under test, never linked), a store that ignores conditional
+#           writes; built from crates.io, 10 to 25 minutes; for the soak only; optional
 #   all     pg stores
 #
 # Idempotent, and well under a second when there is nothing to do: each part leaves a stamp with
@@ -16,9 +18,9 @@
 # are there. An optional part that fails prints one line and leaves "absent" in its stamp, so that
 # it is not tried again on every run (`HOLDFAST_SETUP_RETRY=1` tries again).
 #
-# Packages come only through apt, pip and npm as this machine has them configured; the mirror for
-# the other Debian suites is read from the machine's own apt sources. A PostgreSQL cluster that is
-# already running is not touched, and none is created.
+# Packages come only through apt, pip, npm and cargo as this machine has them configured; the mirror
+# for the other Debian suites is read from the machine's own apt sources. A PostgreSQL cluster that
+# is already running is not touched, and none is created.
 set -euo pipefail
 umask 022
 
@@ -44,6 +46,7 @@ s3rver   1 $TOOLS/node/node_modules/.bin/s3rver
 azurite  1 $TOOLS/node/node_modules/.bin/azurite-blob
 bench    1 $TOOLS/pgbackrest/usr/bin/pgbackrest
 ceph     1 /usr/bin/radosgw
+garage   1 $TOOLS/garage/bin/garage
 "
 
 recipe_of() { awk -v n="$1" '$1 == n { print $2 }' <<<"$PARTS"; }
@@ -64,8 +67,9 @@ parts_of() {
     pg16) echo pg16 ;;
     bench) echo bench ;;
     ceph) echo ceph ;;
+    garage) echo garage ;;
     all) echo pg15 pg17 pg18 python s3rver azurite ;;
-    *) die "unknown component '$1' (pg, stores, pg16, bench, ceph, all)" ;;
+    *) die "unknown component '$1' (pg, stores, pg16, bench, ceph, garage, all)" ;;
   esac
 }
 
@@ -290,7 +294,24 @@ install_azurite() { npm_install azurite; }
 # No GCS emulator: the one on PyPI answers neither listings nor ETags of the XML interface that
 # object_store speaks.
 
-install_ceph() { apt_install radosgw ceph-mon ceph-osd ceph-mgr; }
+# Without a manager (ceph-mgr): the tests need none, and it brings 40 packages along.
+install_ceph() { apt_install radosgw ceph-mon ceph-osd && radosgw --version; }
+
+# Built outside of this repository, whose toolchain file and target directory must not matter; the
+# gigabytes of intermediate files go as soon as the program is there, or at the next try.
+install_garage() {
+  command -v cargo >/dev/null || return 1
+  apt_need /usr/bin/cc gcc /usr/bin/make make /usr/bin/pkg-config pkg-config || return 1
+  local build=$TOOLS/garage.build root=$TOOLS/garage status=0
+  rm -rf "$build" "$root.new"
+  (cd / && nice -n 19 cargo install --locked --quiet --root "$root.new" --target-dir "$build" \
+    garage@2.5.0) || status=1
+  rm -rf "$build"
+  [ "$status" = 0 ] || return 1
+  chmod -R u+rwX,go+rX,go-w "$root.new"
+  swap_in "$root"
+  "$root/bin/garage" --version
+}
 
 # ---- main ------------------------------------------------------------------------------------
 

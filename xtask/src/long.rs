@@ -6,21 +6,30 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The tests of the program with `HOLDFAST_SOAK=1`: those that sample (kills at random moments,
+/// With `HOLDFAST_SOAK=1`: the conformance suite of the stores, on the servers that only the soak
+/// starts (Ceph, Garage), and the tests of the program; those that sample (kills at random moments,
 /// random histories) then go on for `SOAK_MINUTES`.
 pub fn soak() -> Result<()> {
     let minutes =
         std::env::var("SOAK_MINUTES").ok().filter(|m| !m.is_empty()).unwrap_or_else(|| "10".to_owned());
     println!("soak: {minutes} minutes for each test that samples; HOLDFAST_SEED replays a run");
     let nextest = has("nextest");
-    let mut command = cargo();
-    if nextest {
-        command.args(["nextest", "run", "-p", "holdfast-cli", "--no-fail-fast"]);
-    } else {
-        command.args(["test", "-p", "holdfast-cli", "--tests", "--no-fail-fast"]);
-    }
-    command.env("HOLDFAST_SOAK", "1").env("SOAK_MINUTES", &minutes);
-    run(command)
+    let tests = |which: &[&str]| {
+        let mut command = cargo();
+        if nextest {
+            // The default profile ends a test after ten minutes.
+            command.args(["nextest", "run", "--profile", "soak"]);
+        } else {
+            command.arg("test");
+        }
+        command.arg("--no-fail-fast").args(which);
+        command.env("HOLDFAST_SOAK", "1").env("SOAK_MINUTES", &minutes);
+        run(command)
+    };
+    // The second runs whatever the first found.
+    let stores = tests(&["-p", "holdfast-vault", "--test", "it", "conformance::"]);
+    let program = tests(&["-p", "holdfast-cli", "--tests"]);
+    stores.and(program)
 }
 
 /// The property tests, with many cases, again and again with new random choices until the time is over.

@@ -158,6 +158,11 @@ impl Ceph {
         self.expect_ok("PUT", &format!("{bucket}?versioning"), &[], s3::VERSIONING_ENABLED);
     }
 
+    /// Stops keeping versions; those that are there stay.
+    pub fn suspend_versioning(&self, bucket: &str) {
+        self.expect_ok("PUT", &format!("{bucket}?versioning"), &[], s3::VERSIONING_SUSPENDED);
+    }
+
     /// Sends a signed request. `path` is `bucket/key?query`; a name in it must need no escapes.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let signed = self.sign(method, path, headers, body);

@@ -27,6 +27,9 @@ const REGION: &str = "us-east-1";
 pub(crate) const VERSIONING_ENABLED: &[u8] =
     b"<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
       <Status>Enabled</Status></VersioningConfiguration>";
+pub(crate) const VERSIONING_SUSPENDED: &[u8] =
+    b"<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+      <Status>Suspended</Status></VersioningConfiguration>";
 pub(crate) const LOCK_ENABLED: (&str, &str) = ("x-amz-bucket-object-lock-enabled", "true");
 
 /// Garage wants keys of its own form.

@@ -464,7 +464,8 @@ fn backoff(attempt: u32) -> Duration {
 }
 
 /// What an error and its sources say, without addresses and paths: a database may be called `orange`
-/// or `credentials`, and its name must not decide what an error means.
+/// or `credentials`, and its name must not decide what an error means. The code of an S3 error stands
+/// between tags, one of which has a slash: it is kept by itself.
 fn chain_text(e: &dyn std::error::Error) -> String {
     let mut text = e.to_string();
     let mut next = e.source();
@@ -473,7 +474,9 @@ fn chain_text(e: &dyn std::error::Error) -> String {
         text.push_str(&s.to_string());
         next = s.source();
     }
-    text.split_whitespace().filter(|w| !w.contains('/')).collect::<Vec<_>>().join(" ")
+    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split('<').next()).unwrap_or_default();
+    let words = text.split_whitespace().filter(|w| !w.contains('/'));
+    words.chain([code]).collect::<Vec<_>>().join(" ")
 }
 
 /// True if the store said that a range lies beyond the end of the object: it was cut.
@@ -555,4 +558,25 @@ fn store_error(op: &'static str, name: &str, e: object_store::Error) -> StoreErr
         },
     };
     StoreError { op, name: name.to_string(), kind, source: Some(Box::new(e)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Listings give the store's answer as text only.
+    #[test]
+    fn a_refused_listing_is_told_by_its_code() {
+        let kind = |code: &str, bucket: &str| {
+            let text = format!(
+                "Server returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\" encoding=\"UTF-8\"?>\
+                 <Error><Code>{code}</Code><Message></Message><BucketName>{bucket}</BucketName></Error>"
+            );
+            let source = Box::new(std::io::Error::other(text));
+            store_error("list", "db", object_store::Error::Generic { store: "S3", source }).kind
+        };
+        assert_eq!(kind("SignatureDoesNotMatch", "vault"), StoreErrorKind::Auth);
+        assert_eq!(kind("AccessDenied", "vault"), StoreErrorKind::Denied);
+        assert_eq!(kind("AccessDenied", "InvalidToken"), StoreErrorKind::Denied);
+    }
 }

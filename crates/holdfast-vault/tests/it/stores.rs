@@ -30,6 +30,22 @@ pub fn s3(server: &Server, prefix: &str) -> Store {
     s3_at(server, &server.endpoint(), prefix)
 }
 
+/// Whether this Ceph refuses a second create in a bucket with versions, seen without our code. The
+/// release of Debian 12 (16.2) lets everybody win there; ceph/ceph#63348 (2025) is about that.
+pub fn honours_conditions(server: &Ceph, versions: &str) -> bool {
+    let path = format!("{BUCKET}/condition/{versions}");
+    let put = || server.request("PUT", &path, &[("if-none-match", "*")], b"x").status();
+    assert_eq!(put(), 200);
+    match put() {
+        412 => true,
+        200 => {
+            eprintln!("this Ceph ignores If-None-Match (versions {versions}): it must be refused");
+            false
+        }
+        other => panic!("PUT {path}: {other}"),
+    }
+}
+
 /// What a bucket with versions keeps of an object.
 #[derive(Debug)]
 pub struct Versions {
