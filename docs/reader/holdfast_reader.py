@@ -82,7 +82,7 @@ class Digests:  # of plain content, keyed (§5.4)
     def of_frame(self, plain): return AESGCM(self.frame).encrypt(bytes(12), b"", plain)
 
     def of_content(self, data):
-        pieces = (blake3(data[at:at + MIB], key=self.whole).digest() for at in range(0, len(data), MIB))
+        pieces = (self.of_frame(data[at:at + MIB]) for at in range(0, len(data), MIB))
         return blake3(b"".join(pieces), key=self.whole).digest()
 
 def decompress(codec, data, length, what):

@@ -113,7 +113,7 @@ pub fn encode(
     let (sealer, mut header) = Sealer::begin(&ctx.keys, ctx.cipher, place, what)?;
     let chunks: Vec<&[u8]> = plain.chunks(FRAME).collect();
     let frames = seal_frames(&sealer, &ctx.digests, &chunks, compression, threads, name)?;
-    let pieces: Vec<[u8; 32]> = frames.iter().map(|f| f.piece).collect();
+    let pieces: Vec<[u8; 16]> = frames.iter().map(|f| f.row.digest).collect();
     let digest = ctx.digests.content_of_pieces(&pieces);
     header.content = digest;
     let mut out = Vec::with_capacity(frames.iter().map(|f| f.bytes.len()).sum::<usize>() + 4096);
@@ -143,7 +143,6 @@ pub fn encode(
 struct SealedFrame {
     bytes: Vec<u8>,
     row: TableRow,
-    piece: [u8; 32],
 }
 
 fn seal_frames(
@@ -155,18 +154,19 @@ fn seal_frames(
     name: &str,
 ) -> Result<Vec<SealedFrame>> {
     let err = |e: std::io::Error| VaultError::Codec { name: name.into(), what: e.to_string() };
-    let one = |c: &mut Compressor, i: usize, chunk: &[u8]| -> Result<SealedFrame> {
-        let piece = digests.content_piece(chunk);
-        let mut buf = Vec::new();
-        let codec = c.compress(chunk, &mut buf).map_err(err)?;
-        sealer.seal_at(i as u64, &mut buf, 0, codec, chunk.len() as u32)?;
+    // One buffer a thread: a fresh one of the bound's size for each frame costs more in page faults than
+    // the copy of what is left of it.
+    let one = |c: &mut Compressor, buf: &mut Vec<u8>, i: usize, chunk: &[u8]| -> Result<SealedFrame> {
+        buf.clear();
+        let codec = c.compress(chunk, buf).map_err(err)?;
+        sealer.seal_at(i as u64, buf, 0, codec, chunk.len() as u32)?;
         let row = TableRow {
             sealed_len: buf.len() as u32,
             plain_len: chunk.len() as u32,
             codec,
             digest: digests.frame(chunk),
         };
-        Ok(SealedFrame { bytes: buf, row, piece })
+        Ok(SealedFrame { bytes: buf.as_slice().to_vec(), row })
     };
     let threads = threads.clamp(1, chunks.len().max(1));
     let per = chunks.len().div_ceil(threads).max(1);
@@ -175,7 +175,8 @@ fn seal_frames(
         for (t, group) in chunks.chunks(per).enumerate() {
             let work = move || -> Result<Vec<SealedFrame>> {
                 let mut c = Compressor::new(compression).map_err(err)?;
-                group.iter().enumerate().map(|(i, chunk)| one(&mut c, t * per + i, chunk)).collect()
+                let mut buf = Vec::new();
+                group.iter().enumerate().map(|(i, chunk)| one(&mut c, &mut buf, t * per + i, chunk)).collect()
             };
             handles.push(s.spawn(work));
         }
@@ -226,18 +227,22 @@ pub fn decode(
     let per = table.len().div_ceil(threads).max(1);
     let open_group = |group: &[(crate::pack::FrameLoc, [u8; 16])],
                       mut out: &mut [u8]|
-     -> Result<Vec<[u8; 32]>> {
+     -> Result<Vec<[u8; 16]>> {
         let codec_err = |what: String| VaultError::Codec { name: name.into(), what };
         let mut d = Decompressor::new().map_err(|e| codec_err(e.to_string()))?;
         let (mut pieces, mut sealed) = (Vec::with_capacity(group.len()), Vec::new());
-        for (loc, _) in group {
+        for (loc, digest) in group {
             sealed.clear();
             sealed.extend_from_slice(slice(bytes, loc.offset, loc.end()).ok_or_else(outside)?);
             let packed = opener.open(loc.index.into(), &mut sealed, loc.codec, loc.plain_len)?;
             let (piece, rest) =
                 out.split_at_mut_checked(loc.plain_len as usize).ok_or_else(|| bad("its length is wrong"))?;
             d.decompress_into(loc.codec, packed, piece).map_err(codec_err)?;
-            pieces.push(digests.content_piece(piece));
+            let found = digests.frame(piece);
+            if &found != digest {
+                return Err(bad("a frame has other content than its digest says"));
+            }
+            pieces.push(found);
             out = rest;
         }
         Ok(pieces)
