@@ -69,6 +69,11 @@ impl DirectoryOps {
         DirectoryOps(KNOWN | would_be(8) << AFTER_8 | would_be(0) << AFTER_16)
     }
 
+    /// Of two parts of one segment.
+    pub(crate) fn join(self, later: Self) -> Self {
+        DirectoryOps(self.0 | later.0)
+    }
+
     pub(crate) fn see(&mut self, rmgr: Rmgr, info: u8) {
         self.0 |= of_record(rmgr, info) << HERE;
     }

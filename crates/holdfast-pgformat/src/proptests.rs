@@ -7,7 +7,7 @@ use crate::label::{BackupLabel, TablespaceMap};
 use crate::page::{PageHeader, checksum, checksum_portable, is_new, verify_page};
 use crate::path::{classify, classify_in_tablespace, dir_action, unlogged_set};
 use crate::relation::{RelationFile, is_temp_relation_name};
-use crate::scan::scan_segment;
+use crate::scan::{scan_part, scan_segment};
 use crate::version::{PgMajor, PgVersion, parse_pg_version_file, parse_tablespace_dir};
 use crate::wal::testlog::TestLog;
 use crate::wal::{StorageRecord, WalReader, XactRecord, XlogRecord, decode_record, segment_header};
@@ -121,6 +121,11 @@ proptest! {
         read_all(&l.bytes, Lsn(l.base), piece, crc);
         let _ = scan_segment(&l.bytes);
         let _ = scan_segment(&l.bytes[..changes[0].0.min(len)]);
+        if let Ok(head) = crate::wal::segment_header(&l.bytes) {
+            for at in (0..len).step_by(3 * 8192) {
+                let _ = scan_part(&head, &l.bytes[at..len.min(at + 3 * 8192 + 256)], at as u64, 3 * 8192);
+            }
+        }
     }
 
     #[test]

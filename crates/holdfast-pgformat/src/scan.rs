@@ -1,4 +1,5 @@
-//! What one archived segment holds, found fast: [`scan_segment`].
+//! What one archived segment holds, found fast: [`scan_segment`]; or [`scan_part`] by part, so that
+//! whoever reads a segment piece by piece needs no buffer for all of it.
 //!
 //! For choosing segments by recovery target. Record headers are followed from one to the next; no
 //! CRC is computed and no block is decoded, so this says nothing about damage within records. Page
@@ -13,8 +14,8 @@ use crate::dirops::DirectoryOps;
 use crate::time::PgTimestamp;
 use crate::version::PgMajor;
 use crate::wal::{
-    LONG_HEADER, MAX_RECORD, RECORD_HEADER, RecordHeader, Rmgr, SHORT_HEADER, WAL_PAGE_SIZE, WalError,
-    WalPageHeader, XactKind, XlogRecord, decode_xlog_parts, header_size, segment_header,
+    LONG_HEADER, MAX_RECORD, RECORD_HEADER, RecordHeader, Rmgr, SHORT_HEADER, SegmentHeader, WAL_PAGE_SIZE,
+    WalError, WalPageHeader, XactKind, XlogRecord, decode_xlog_parts, header_size, segment_header,
 };
 use holdfast_core::lsn::{Lsn, SegmentSize, TimelineId};
 
@@ -62,6 +63,32 @@ pub struct SegmentFacts {
 }
 
 impl SegmentFacts {
+    /// What two neighbouring parts hold together. `self` is the earlier one.
+    pub fn join(mut self, later: SegmentFacts) -> SegmentFacts {
+        if let (Some(f), Some(l)) = (later.first_time, later.last_time) {
+            self.see_time(f);
+            self.see_time(l);
+        }
+        let begun = later.end_of_data > later.start;
+        // The later part is but the middle of a record of this one.
+        let middle = begun && later.first_record.is_none() && later.tail.is_some();
+        if begun && !self.has_switch {
+            self.end_of_data = later.end_of_data;
+            self.timeline = later.timeline;
+            if !middle {
+                self.tail = later.tail;
+            }
+        }
+        self.first_record = self.first_record.or(later.first_record);
+        self.last_record = later.last_record.or(self.last_record);
+        self.records += later.records;
+        self.commits += later.commits;
+        self.restore_points.extend(later.restore_points);
+        self.has_switch |= later.has_switch;
+        self.directory_ops = self.directory_ops.join(later.directory_ops);
+        self
+    }
+
     fn see_time(&mut self, t: i64) {
         self.first_time = Some(self.first_time.map_or(t, |f| f.min(t)));
         self.last_time = Some(self.last_time.map_or(t, |l| l.max(t)));
@@ -70,11 +97,33 @@ impl SegmentFacts {
 
 /// Goes through one whole segment file, or as much of its beginning as `bytes` holds.
 pub fn scan_segment(bytes: &[u8]) -> Result<SegmentFacts, WalError> {
-    let head = segment_header(bytes)?;
+    scan_part(&segment_header(bytes)?, bytes, 0, usize::MAX)
+}
+
+/// How much of the next part [`scan_part`] wants to see: enough of a record that starts at the end of its
+/// own, and the header of a page between.
+pub const LOOK_AHEAD: usize = 256;
+
+/// Goes through the part of a segment that starts `offset` bytes (whole pages) into it and is `len` bytes
+/// long; `bytes` is that part and [`LOOK_AHEAD`] bytes more, where there are any. Join the parts with
+/// [`SegmentFacts::join`], in order.
+pub fn scan_part(
+    head: &SegmentHeader,
+    bytes: &[u8],
+    offset: u64,
+    len: usize,
+) -> Result<SegmentFacts, WalError> {
     let size = head.segment_size;
-    let start = head.page_addr;
-    let mut w =
-        Walk { bytes, base: start.0, major: head.major, size, timeline: head.timeline, after_lost: 0 };
+    let start = Lsn(head.page_addr.0.saturating_add(offset));
+    let mut w = Walk {
+        bytes,
+        base: start.0,
+        segment: head.page_addr.0,
+        major: head.major,
+        size,
+        timeline: head.timeline,
+        after_lost: 0,
+    };
     let mut facts = SegmentFacts {
         major: head.major,
         system_id: head.system_id,
@@ -90,6 +139,7 @@ pub fn scan_segment(bytes: &[u8]) -> Result<SegmentFacts, WalError> {
         restore_points: Vec::new(),
         has_switch: false,
         directory_ops: DirectoryOps::begin(match head.rem_len as usize {
+            _ if offset > 0 => &[],
             0 => &[],
             rest => bytes.get(LONG_HEADER..PAGE.min(LONG_HEADER + rest)).unwrap_or_default(),
         }),
@@ -97,20 +147,35 @@ pub fn scan_segment(bytes: &[u8]) -> Result<SegmentFacts, WalError> {
         tail: None,
     };
 
-    // The rest of a record of the segment before.
-    let mut at = match w.advance(LONG_HEADER, head.rem_len as usize)? {
+    // The rest of a record of the segment (or part) before.
+    let (from, rest) = match offset {
+        0 => (LONG_HEADER, head.rem_len as usize),
+        _ => match w.header(0)? {
+            Some(h) if h.flags.is_continuation() => (h.size(), h.rem_len as usize),
+            Some(h) => (h.size(), 0),
+            None => return Ok(facts),
+        },
+    };
+    let mut at = match w.advance(from, rest)? {
         End::At(at) => at,
         End::Lost => w.after_lost,
         End::Unwritten => return Ok(facts),
         End::Beyond => {
             facts.end_of_data = w.lsn(w.len());
             facts.timeline = w.timeline;
+            facts.tail = (offset > 0).then_some(start);
             return Ok(facts);
         }
     };
     let mut prev: Option<Lsn> = None;
     loop {
-        facts.end_of_data = w.lsn(at);
+        // A later part without a byte of data has no end of its own.
+        if offset == 0 || rest > 0 || facts.records > 0 {
+            facts.end_of_data = w.lsn(at);
+        }
+        if at >= len {
+            break;
+        }
         let Some(rec) = w.record_start(at)? else { break };
         let lsn = w.lsn(rec);
         let Some(total) = u32_at(bytes, rec) else { break };
@@ -234,6 +299,8 @@ fn main_data(part: &[u8]) -> Option<&[u8]> {
 struct Walk<'a> {
     bytes: &'a [u8],
     base: u64,
+    /// Start of the segment; `base` unless this is a later part of it.
+    segment: u64,
     major: PgMajor,
     size: SegmentSize,
     timeline: TimelineId,
@@ -260,12 +327,13 @@ impl Walk<'_> {
     }
 
     fn end(&self) -> Lsn {
-        Lsn(self.base.saturating_add(self.size.bytes()))
+        Lsn(self.segment.saturating_add(self.size.bytes()))
     }
 
     /// Bytes that belong to this segment.
     fn len(&self) -> usize {
-        self.bytes.len().min(usize::try_from(self.size.bytes()).unwrap_or(usize::MAX))
+        let room = self.end().0.saturating_sub(self.base);
+        self.bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))
     }
 
     /// The place of the record at or after the aligned offset `at`: behind the header when `at` is

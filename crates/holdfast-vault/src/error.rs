@@ -82,6 +82,8 @@ pub enum VaultError {
     WalConflict { name: String },
     #[error("the run {0} was declared dead by another host and cannot commit any more")]
     Fenced(String),
+    #[error("cannot write what was read")]
+    Sink(#[source] std::io::Error),
     #[error("cannot compress or decompress a frame of `{name}`: {what}")]
     Codec { name: String, what: String },
 }

@@ -16,6 +16,8 @@ use crate::pack::{FOOTER_LEN, FOOTER_MAGIC, Footer, SealContext, TableRow, encod
 use bytes::Bytes;
 use holdfast_core::policy::Compression;
 use holdfast_core::{Lsn, TimelineId, VaultId};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Plain bytes per frame. Larger than a data frame: WAL is read whole.
 const FRAME: usize = crate::digest::CONTENT_PIECE;
@@ -92,13 +94,44 @@ pub fn head(bytes: &[u8], keys: &Keys, place: Place<'_>) -> Result<WalHead> {
     Ok(WalHead { plain_len: h.plain_len, digest: h.content, facts: WalFacts::decode(&h.facts) })
 }
 
+/// What is to be sealed, read piece by piece: most of what handling 16 MiB costs is the kernel handing out
+/// fresh memory for it page by page, so nobody holds all of it.
+pub trait Plain: Sync {
+    /// Bytes in all.
+    fn size(&self) -> u64;
+    /// Fills `buf` from `at` on.
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> std::io::Result<()>;
+    /// Bytes behind each piece that [`Plain::look`] wants to see.
+    fn look_ahead(&self) -> usize {
+        0
+    }
+    /// Sees the piece that starts at `at`, and what it wants of the next; on any thread.
+    fn look(&self, _at: u64, _piece: &[u8]) {}
+    /// What goes into the header; asked when every piece was seen.
+    fn facts(&self) -> WalFacts;
+}
+
+/// Bytes in memory, and what to say of them.
+impl Plain for (&[u8], WalFacts) {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        let from = usize::try_from(at).ok().and_then(|at| self.0.get(at..at + buf.len()));
+        buf.copy_from_slice(from.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+    fn facts(&self) -> WalFacts {
+        self.1
+    }
+}
+
 /// Seals a segment; returns the object and the digest of the content. The archiver waits for this, so
-/// hashing, compression and sealing of each piece run on `threads` threads.
+/// reading, hashing, compression and sealing of each piece run on `threads` threads.
 pub fn encode(
     ctx: &SealContext,
     name: &str,
-    plain: &[u8],
-    facts: WalFacts,
+    plain: &dyn Plain,
     compression: Compression,
     threads: usize,
 ) -> Result<(Bytes, [u8; 32])> {
@@ -106,13 +139,13 @@ pub fn encode(
     let what = Describe {
         kind: Kind::Wal,
         purpose: Purpose::Data,
-        plain_len: plain.len() as u64,
+        plain_len: plain.size(),
         content: [0; 32],
-        facts: facts.encode(),
+        facts: [0; 48],
     };
     let (sealer, mut header) = Sealer::begin(&ctx.keys, ctx.cipher, place, what)?;
-    let chunks: Vec<&[u8]> = plain.chunks(FRAME).collect();
-    let frames = seal_frames(&sealer, &ctx.digests, &chunks, compression, threads, name)?;
+    let frames = seal_frames(&sealer, &ctx.digests, plain, compression, threads, name)?;
+    header.facts = plain.facts().encode();
     let pieces: Vec<[u8; 16]> = frames.iter().map(|f| f.row.digest).collect();
     let digest = ctx.digests.content_of_pieces(&pieces);
     header.content = digest;
@@ -148,18 +181,22 @@ struct SealedFrame {
 fn seal_frames(
     sealer: &Sealer,
     digests: &Digests,
-    chunks: &[&[u8]],
+    plain: &dyn Plain,
     compression: Compression,
     threads: usize,
     name: &str,
 ) -> Result<Vec<SealedFrame>> {
     let err = |e: std::io::Error| VaultError::Codec { name: name.into(), what: e.to_string() };
-    // One buffer a thread: a fresh one of the bound's size for each frame costs more in page faults than
-    // the copy of what is left of it.
-    let one = |c: &mut Compressor, buf: &mut Vec<u8>, i: usize, chunk: &[u8]| -> Result<SealedFrame> {
+    let one = |c: &mut Compressor, read: &mut [u8], buf: &mut Vec<u8>, i: u64| -> Result<SealedFrame> {
+        let at = i * FRAME as u64;
+        let left = usize::try_from(plain.size() - at).unwrap_or(usize::MAX);
+        let seen = read.get_mut(..left.min(FRAME + plain.look_ahead())).unwrap_or_default();
+        plain.read_at(at, seen).map_err(err)?;
+        plain.look(at, seen);
+        let chunk = seen.get(..left.min(FRAME)).unwrap_or_default();
         buf.clear();
         let codec = c.compress(chunk, buf).map_err(err)?;
-        sealer.seal_at(i as u64, buf, 0, codec, chunk.len() as u32)?;
+        sealer.seal_at(i, buf, 0, codec, chunk.len() as u32)?;
         let row = TableRow {
             sealed_len: buf.len() as u32,
             plain_len: chunk.len() as u32,
@@ -168,30 +205,37 @@ fn seal_frames(
         };
         Ok(SealedFrame { bytes: buf.as_slice().to_vec(), row })
     };
-    let threads = threads.clamp(1, chunks.len().max(1));
-    let per = chunks.len().div_ceil(threads).max(1);
-    std::thread::scope(|s| {
-        let mut handles = Vec::new();
-        for (t, group) in chunks.chunks(per).enumerate() {
-            let work = move || -> Result<Vec<SealedFrame>> {
-                let mut c = Compressor::new(compression).map_err(err)?;
-                let mut buf = Vec::new();
-                group.iter().enumerate().map(|(i, chunk)| one(&mut c, &mut buf, t * per + i, chunk)).collect()
-            };
-            handles.push(s.spawn(work));
+    let count = plain.size().div_ceil(FRAME as u64);
+    let next = AtomicU64::new(0);
+    // Two buffers a thread, used again: fresh ones for each frame cost more in page faults than the copy of
+    // what is left of it. Threads take the next frame each, so that none waits for a slow one's half.
+    let work = || -> Result<Vec<(u64, SealedFrame)>> {
+        let mut c = Compressor::new(compression).map_err(err)?;
+        let (mut read, mut buf) = (vec![0; FRAME + plain.look_ahead()], Vec::new());
+        let mut done = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= count {
+                return Ok(done);
+            }
+            done.push((i, one(&mut c, &mut read, &mut buf, i)?));
         }
-        let mut all = Vec::with_capacity(chunks.len());
+    };
+    std::thread::scope(|s| {
+        let handles: Vec<_> = (1..threads.clamp(1, count.max(1) as usize)).map(|_| s.spawn(work)).collect();
+        let mut all = work()?;
         for h in handles {
             match h.join() {
                 Ok(r) => all.extend(r?),
                 Err(_) => return Err(err(std::io::Error::other("a compression thread failed"))),
             }
         }
-        Ok(all)
+        all.sort_by_key(|(i, _)| *i);
+        Ok(all.into_iter().map(|(_, f)| f).collect())
     })
 }
 
-/// Opens a whole WAL object; checks every byte, the length and the content digest.
+/// Opens a whole WAL object into memory.
 pub fn decode(
     bytes: &[u8],
     keys: &Keys,
@@ -200,6 +244,34 @@ pub fn decode(
     name: &str,
     threads: usize,
 ) -> Result<(Vec<u8>, WalHead)> {
+    let plain = Mutex::new(Vec::new());
+    let put = |at: u64, piece: &[u8]| {
+        let Ok(mut all) = plain.lock() else { return Err(std::io::Error::other("a thread failed")) };
+        let at = usize::try_from(at).map_err(std::io::Error::other)?;
+        if all.len() < at + piece.len() {
+            all.resize(at + piece.len(), 0);
+        }
+        if let Some(to) = all.get_mut(at..at + piece.len()) {
+            to.copy_from_slice(piece);
+        }
+        Ok(())
+    };
+    let head = decode_to(bytes, keys, vault, digests, name, threads, &put)?;
+    Ok((plain.into_inner().unwrap_or_default(), head))
+}
+
+/// Opens a whole WAL object; checks every byte, the length and the content digest. `put` gets the pieces
+/// with their positions, in any order and on any thread; what it got is worth nothing unless this
+/// returns `Ok`.
+pub fn decode_to(
+    bytes: &[u8],
+    keys: &Keys,
+    vault: &VaultId,
+    digests: &Digests,
+    name: &str,
+    threads: usize,
+    put: &(dyn Fn(u64, &[u8]) -> std::io::Result<()> + Sync),
+) -> Result<WalHead> {
     let place = Place { vault, name };
     let header = Header::decode(bytes, keys, place)?;
     let head = head(bytes, keys, place)?;
@@ -223,46 +295,43 @@ pub fn decode(
     if !whole || last as usize > FRAME {
         return Err(bad("its frames have a wrong length"));
     }
-    let threads = threads.clamp(1, table.len().max(1));
-    let per = table.len().div_ceil(threads).max(1);
-    let open_group = |group: &[(crate::pack::FrameLoc, [u8; 16])],
-                      mut out: &mut [u8]|
-     -> Result<Vec<[u8; 16]>> {
+    let next = AtomicU64::new(0);
+    // As in `seal_frames`: two buffers a thread, used again.
+    let work = || -> Result<Vec<(usize, [u8; 16])>> {
         let codec_err = |what: String| VaultError::Codec { name: name.into(), what };
         let mut d = Decompressor::new().map_err(|e| codec_err(e.to_string()))?;
-        let (mut pieces, mut sealed) = (Vec::with_capacity(group.len()), Vec::new());
-        for (loc, digest) in group {
+        let (mut piece, mut sealed) = (vec![0; FRAME], Vec::new());
+        let mut done = Vec::new();
+        loop {
+            let i = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
+            let Some((loc, digest)) = table.get(i) else { return Ok(done) };
             sealed.clear();
             sealed.extend_from_slice(slice(bytes, loc.offset, loc.end()).ok_or_else(outside)?);
             let packed = opener.open(loc.index.into(), &mut sealed, loc.codec, loc.plain_len)?;
-            let (piece, rest) =
-                out.split_at_mut_checked(loc.plain_len as usize).ok_or_else(|| bad("its length is wrong"))?;
-            d.decompress_into(loc.codec, packed, piece).map_err(codec_err)?;
-            let found = digests.frame(piece);
+            let out = piece.get_mut(..loc.plain_len as usize).ok_or_else(|| bad("its length is wrong"))?;
+            d.decompress_into(loc.codec, packed, out).map_err(codec_err)?;
+            let found = digests.frame(out);
             if &found != digest {
                 return Err(bad("a frame has other content than its digest says"));
             }
-            pieces.push(found);
-            out = rest;
+            put((i * FRAME) as u64, out).map_err(VaultError::Sink)?;
+            done.push((i, found));
         }
-        Ok(pieces)
     };
-    // One buffer, filled in place: handing fresh memory out page by page is what costs here.
-    let mut plain = vec![0u8; head.plain_len as usize];
-    let mut pieces = Vec::with_capacity(table.len());
-    std::thread::scope(|s| -> Result<()> {
-        let open_group = &open_group;
-        let groups = table.chunks(per).zip(plain.chunks_mut(per * FRAME));
-        let handles: Vec<_> = groups.map(|(g, out)| s.spawn(move || open_group(g, out))).collect();
+    let mut pieces = std::thread::scope(|s| -> Result<Vec<(usize, [u8; 16])>> {
+        let handles: Vec<_> = (1..threads.clamp(1, table.len().max(1))).map(|_| s.spawn(work)).collect();
+        let mut all = work()?;
         for h in handles {
-            pieces.extend(h.join().map_err(|_| bad("a thread failed while opening it"))??);
+            all.extend(h.join().map_err(|_| bad("a thread failed while opening it"))??);
         }
-        Ok(())
+        Ok(all)
     })?;
+    pieces.sort_unstable();
+    let pieces: Vec<[u8; 16]> = pieces.into_iter().map(|(_, d)| d).collect();
     if digests.content_of_pieces(&pieces) != head.digest {
         return Err(bad("its content does not match its digest"));
     }
-    Ok((plain, head))
+    Ok(head)
 }
 
 /// Size of the smallest possible WAL object; a shorter one was cut.
@@ -287,7 +356,7 @@ mod tests {
             let plain: Vec<u8> = (0..700_000u32).flat_map(|i| (i / 3).to_le_bytes()).collect();
             let facts = WalFacts { system_identifier: 7, timeline: 2, last_time: -5, ..Default::default() };
             let lz4 = Compression::Lz4;
-            let (b, digest) = encode(&ctx, "w", &plain, facts, lz4, 2).unwrap();
+            let (b, digest) = encode(&ctx, "w", &(plain.as_slice(), facts), lz4, 2).unwrap();
             assert_eq!(digest, ctx.digests.content(&plain));
             let (back, h) = decode(&b, &ctx.keys, &ctx.vault, &ctx.digests, "w", 2).unwrap();
             assert!(back == plain && h.facts == facts && h.digest == digest);

@@ -9,7 +9,8 @@
 use crate::context::Context;
 use crate::error::{EngineError, Result};
 use crate::wal::archive::segment_head;
-use crate::wal::push::{WalFile, store};
+use crate::wal::file::WalFile;
+use crate::wal::push::store;
 use holdfast_core::policy::Compression;
 use holdfast_core::{Lsn, SegmentName, TimelineId};
 use holdfast_pgformat::dirops::DirectoryOps;
@@ -134,17 +135,16 @@ pub async fn store_one(
 ) -> Result<(u64, bool)> {
     let name = s.to_string();
     let path = data_dir.join("pg_wal").join(&name);
-    let bytes = match std::fs::read(&path) {
-        Ok(b) => b,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+    let (_, control) = holdfast_pg::datadir::read_control(data_dir)?;
+    let file = match WalFile::open(&path, &name, WalFileName::Segment(s), &control) {
+        Err(EngineError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Err(EngineError::failed(
                 format!("wal segment {name}, which the backup needs, is neither in the vault nor in pg_wal"),
                 "turn on archive_mode with the archive_command that `holdfast doctor` prints, or raise wal_keep_size",
             ));
         }
-        Err(e) => return Err(EngineError::io("read", &path)(e)),
+        other => other?,
     };
-    let file = WalFile::judge(&name, WalFileName::Segment(s), bytes, data_dir)?;
     store(cluster, compression, &file).await
 }
 

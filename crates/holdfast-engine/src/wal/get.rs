@@ -19,8 +19,8 @@ use crate::state::sync_dir;
 use holdfast_core::{SegmentName, SegmentSize};
 use holdfast_pgformat::history::TimelineHistory;
 use holdfast_pgformat::walname::WalFileName;
-use holdfast_vault::{ClusterVault, walobj};
-use std::io::Write;
+use holdfast_vault::{ClusterVault, VaultError, walobj};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -161,24 +161,18 @@ async fn on_the_way(
 async fn from_cluster(cluster: &ClusterVault, name: &str, kind: WalFileName, dest: &Path) -> Result<Got> {
     let t = kind.timeline();
     match kind {
-        WalFileName::Segment(segment) => match fetch(cluster, segment).await? {
-            Some(plain) => {
-                place(dest, &plain)?;
-                Ok(Got::File)
-            }
-            None => {
+        WalFileName::Segment(segment) => match fetch(cluster, segment, dest).await? {
+            true => Ok(Got::File),
+            false => {
                 refuse_gap(cluster, segment).await?;
                 Ok(Got::CertainlyAbsent)
             }
         },
         WalFileName::Partial(_) => {
             let object = cluster.path().wal_extra(t, name);
-            match open_object(cluster, &object).await? {
-                Some(plain) => {
-                    place(dest, &plain)?;
-                    Ok(Got::File)
-                }
-                None => Ok(Got::CertainlyAbsent),
+            match place_object(cluster, &object, dest).await? {
+                true => Ok(Got::File),
+                false => Ok(Got::CertainlyAbsent),
             }
         }
         WalFileName::History(_) | WalFileName::BackupHistory { .. } => {
@@ -197,21 +191,31 @@ async fn from_cluster(cluster: &ClusterVault, name: &str, kind: WalFileName, des
     }
 }
 
-async fn open_object(cluster: &ClusterVault, object: &str) -> Result<Option<Vec<u8>>> {
+/// Opens an object into `dest`; `false` if it is certainly not there. Its pieces are written as they are
+/// opened, under a name of their own: the server sees nothing, or all of it authenticated.
+async fn place_object(cluster: &ClusterVault, object: &str, dest: &Path) -> Result<bool> {
     let bytes = match cluster.store().get(object).await {
         Ok(b) => b,
-        Err(e) if e.is_not_found() => return Ok(None),
+        Err(e) if e.is_not_found() => return Ok(false),
         Err(e) => return Err(e.into()),
     };
     let vault = cluster.vault();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-    let (plain, _) = walobj::decode(&bytes, vault.keys(), vault.id(), cluster.digests(), object, threads)?;
-    Ok(Some(plain))
+    placing(dest, |file| {
+        let put = |at: u64, piece: &[u8]| file.write_all_at(piece, at);
+        let (keys, id, digests) = (vault.keys(), vault.id(), cluster.digests());
+        match walobj::decode_to(&bytes, keys, id, digests, object, threads, &put) {
+            Ok(_) => Ok(true),
+            Err(VaultError::Sink(e)) => Err(EngineError::io("write", dest)(e)),
+            Err(e) => Err(e.into()),
+        }
+    })
 }
 
-/// A segment's content, `None` if it is certainly not there.
-pub async fn fetch(cluster: &ClusterVault, segment: SegmentName) -> Result<Option<Vec<u8>>> {
-    open_object(cluster, &cluster.path().segment(segment.timeline, &segment.to_string())).await
+/// Puts a segment's content at `dest`; `false` if it is certainly not there.
+pub async fn fetch(cluster: &ClusterVault, segment: SegmentName, dest: &Path) -> Result<bool> {
+    let name = cluster.path().segment(segment.timeline, &segment.to_string());
+    place_object(cluster, &name, dest).await
 }
 
 /// An absent segment between two that are there is a gap, not the end (two listings).
@@ -237,16 +241,21 @@ async fn refuse_gap(cluster: &ClusterVault, segment: SegmentName) -> Result<()> 
 
 /// Puts `bytes` at `dest`: the server sees nothing or all of it.
 fn place(dest: &Path, bytes: &[u8]) -> Result<()> {
+    placing(dest, |file| file.write_all_at(bytes, 0).map_err(EngineError::io("write", dest)))
+}
+
+/// Makes a file beside `dest`, and gives it that name when it is written.
+fn placing<T>(dest: &Path, write: impl FnOnce(&std::fs::File) -> Result<T>) -> Result<T> {
     let tmp = temp_beside(dest);
-    let write = || -> std::io::Result<()> {
-        let mut f = std::fs::File::create(&tmp)?;
-        f.write_all(bytes)?;
-        std::fs::rename(&tmp, dest)
-    };
-    write().map_err(|e| {
+    let done = std::fs::File::create(&tmp).map_err(EngineError::io("write", dest)).and_then(|f| write(&f));
+    let done = done.and_then(|t| {
+        std::fs::rename(&tmp, dest).map_err(EngineError::io("write", dest))?;
+        Ok(t)
+    });
+    if done.is_err() {
         let _ = std::fs::remove_file(&tmp);
-        EngineError::io("write", dest)(e)
-    })
+    }
+    done
 }
 
 fn temp_beside(dest: &Path) -> PathBuf {
@@ -294,11 +303,8 @@ pub async fn prefetch(ctx: &Context, cluster_id: u64, name: &str, ahead: u64) ->
     for _ in 0..ahead {
         let path = dir.join(next.to_string());
         if !path.exists() {
-            match fetch(&cluster, next).await {
-                Ok(Some(plain)) => {
-                    place(&path, &plain)?;
-                    fetched += 1;
-                }
+            match fetch(&cluster, next, &path).await {
+                Ok(true) => fetched += 1,
                 // Absent, or in trouble: `wal get` itself will say so if replay gets there.
                 _ => break,
             }

@@ -2,7 +2,7 @@
 
 use super::{LONG_HEADER, RECORD_HEADER, SHORT_HEADER, WalEnd, WalError, WalReader};
 use crate::crc32c::Crc32c;
-use crate::scan::scan_segment;
+use crate::scan::{LOOK_AHEAD, scan_part, scan_segment};
 use crate::version::PgMajor;
 use holdfast_core::lsn::{Lsn, SegmentSize};
 
@@ -123,6 +123,17 @@ fn records_span_pages_and_segments() {
     let first = scan_segment(segments[0]).unwrap();
     assert_eq!((first.records, first.tail), (7, Some(want[6])));
     let second = scan_segment(segments[1]).unwrap();
+    for s in &segments {
+        let head = crate::wal::segment_header(s).unwrap();
+        for part in [8192usize, 5 * 8192, 1 << 19] {
+            let piece = |at: usize| {
+                let end = s.len().min(at + part + LOOK_AHEAD);
+                scan_part(&head, &s[at..end], at as u64, part).unwrap()
+            };
+            let joined = (0..s.len()).step_by(part).map(piece).reduce(|a, b| a.join(b)).unwrap();
+            assert_eq!(joined, scan_segment(s).unwrap(), "parts of {part}");
+        }
+    }
     assert_eq!((second.first_record, second.last_record), (Some(want[7]), Some(want[8])));
     assert_eq!((second.tail, second.end_of_data), (None, Lsn(end)));
 

@@ -6,7 +6,7 @@ use holdfast_pgformat::control::ControlFile;
 use holdfast_pgformat::page::{PageCheck, verify_page};
 use holdfast_pgformat::path::{PathKind, classify};
 use holdfast_pgformat::relation::Fork;
-use holdfast_pgformat::scan::scan_segment;
+use holdfast_pgformat::scan::{LOOK_AHEAD, scan_part, scan_segment};
 use holdfast_pgformat::version::PgMajor;
 use holdfast_pgformat::wal::{
     Record, StorageRecord, WalReader, XactKind, XactRecord, XlogRecord, segment_header,
@@ -304,6 +304,14 @@ fn compare_scan(segments: &[Vec<u8>], records: &[Record], major: PgMajor, size: 
             continue; // a recycled file
         }
         let f = scan_segment(s).unwrap();
+        for part in [8192usize, 3 * 8192, 128 * 1024, 1 << 20] {
+            let piece = |at: usize| {
+                let end = s.len().min(at + part + LOOK_AHEAD);
+                scan_part(&head, &s[at..end], at as u64, part).unwrap()
+            };
+            let joined = (0..s.len()).step_by(part).map(piece).reduce(|a, b| a.join(b)).unwrap();
+            assert_eq!(joined, f, "{from} in parts of {part}");
+        }
         if f.tail.is_some_and(|t| records.last().is_some_and(|r| r.lsn < t)) {
             // The server was stopped within a record whose other segment it had not made yet.
             assert_eq!(f.records, here.len() as u64 + 1);

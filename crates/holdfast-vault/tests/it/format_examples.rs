@@ -390,7 +390,7 @@ async fn print_new_examples() {
     show("meta-pack", &sink.0.lock().unwrap());
     let plain = wal_plain();
     let name = path().segment(holdfast_core::TimelineId(1), SEGMENT);
-    show("wal", &walobj::encode(&ctx, &name, &plain, facts(), Compression::Lz4, 1).unwrap().0);
+    show("wal", &walobj::encode(&ctx, &name, &(&plain[..], facts()), Compression::Lz4, 1).unwrap().0);
 }
 
 /// Whoever adds a field to a record also describes it.

@@ -401,7 +401,8 @@ async fn a_host_adds_and_does_not_read() {
     }
     // WAL: the host seals it, judges it by its head, and cannot open it.
     let (ctx, segment) = (host.seal_context(), vec![7u8; 3 << 20]);
-    let (w, digest) = walobj::encode(&ctx, "w", &segment, Default::default(), Compression::Lz4, 2).unwrap();
+    let (w, digest) =
+        walobj::encode(&ctx, "w", &(&segment[..], Default::default()), Compression::Lz4, 2).unwrap();
     let hk = host.vault().keys();
     assert_eq!(walobj::head(&w, hk, host.vault().place("w")).unwrap().digest, digest);
     let open = |k: &Keys| walobj::decode(&w, k, owner.vault().id(), owner.digests(), "w", 2);
