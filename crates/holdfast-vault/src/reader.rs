@@ -1,7 +1,8 @@
 //! Reading a point: root, leaves, maps, fingerprints, frames.
 //!
-//! Pack headers are read once per pack and kept ([`PackSet`]); each chunk is one ranged read. Nothing
-//! is trusted before its seal opened.
+//! Pack headers are read once per pack and kept ([`PackSet`]); a frame is one ranged read, but those of
+//! meta packs in a remote store, which are small and lie side by side, come in blocks of
+//! [`META_BLOCK`] bytes that are kept for their neighbours. Nothing is trusted before its seal opened.
 
 use crate::codec::Decompressor;
 use crate::codec::FrameCodec;
@@ -14,7 +15,8 @@ use crate::pack::{FrameLoc, PackReader, PackTable};
 use crate::point::{FrameJson, Point};
 use crate::vault::ClusterVault;
 use crate::wire::Take;
-use std::collections::HashMap;
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, RwLock};
 
 /// Opened packs of a cluster, shared by all who read.
@@ -23,11 +25,35 @@ pub struct PackSet {
     cluster: ClusterVault,
     table: Arc<RwLock<PackTable>>,
     open: Arc<Mutex<HashMap<u32, Arc<PackReader>>>>,
+    blocks: Arc<Mutex<MetaBlocks>>,
+}
+
+/// Meta packs of remote stores are read in aligned blocks of so many bytes. A request costs about what
+/// 256 KiB cost on the way.
+pub const META_BLOCK: u64 = 256 << 10;
+/// The last blocks of meta packs: (pack, number of the block) and its bytes.
+#[derive(Debug, Default)]
+struct MetaBlocks(VecDeque<((u32, u64), Bytes)>);
+
+impl MetaBlocks {
+    /// 16 MiB. Leaf after leaf a reader goes forward in the packs of many runs.
+    const KEEP: usize = 64;
+
+    fn get(&self, key: (u32, u64)) -> Option<Bytes> {
+        self.0.iter().rev().find(|(k, _)| *k == key).map(|(_, b)| b.clone())
+    }
+
+    fn put(&mut self, key: (u32, u64), bytes: Bytes) {
+        if self.0.len() >= Self::KEEP {
+            self.0.pop_front();
+        }
+        self.0.push_back((key, bytes));
+    }
 }
 
 impl PackSet {
     pub fn new(cluster: ClusterVault) -> Self {
-        PackSet { cluster, table: Arc::default(), open: Arc::default() }
+        PackSet { cluster, table: Arc::default(), open: Arc::default(), blocks: Arc::default() }
     }
 
     pub fn cluster(&self) -> &ClusterVault {
@@ -65,15 +91,46 @@ impl PackSet {
         Ok(r)
     }
 
-    /// One frame's plain content. One ranged read.
+    /// The sealed bytes of a frame.
+    async fn sealed(&self, loc: &FrameLoc, name: &str) -> Result<Vec<u8>> {
+        let store = self.cluster.store();
+        let meta = self.id(loc.pack).is_some_and(|id| id.class == PackClass::Meta);
+        if !meta || u64::from(loc.sealed_len) >= META_BLOCK || store.local_path().is_some() {
+            return Ok(store.get_range(name, loc.offset..loc.end()).await?.to_vec());
+        }
+        let mut out = Vec::with_capacity(loc.sealed_len as usize);
+        for n in loc.offset / META_BLOCK..=loc.end().saturating_sub(1) / META_BLOCK {
+            let block = self.block(loc.pack, n, name).await?;
+            let start = n * META_BLOCK;
+            let from = loc.offset.saturating_sub(start).min(block.len() as u64) as usize;
+            let to = (loc.end() - start).min(block.len() as u64) as usize;
+            out.extend_from_slice(block.get(from..to).unwrap_or_default());
+        }
+        if out.len() as u64 != u64::from(loc.sealed_len) {
+            return Err(VaultError::damaged(name, "it ends before its own index says"));
+        }
+        Ok(out)
+    }
+
+    async fn block(&self, pack: u32, n: u64, name: &str) -> Result<Bytes> {
+        if let Some(b) = self.blocks.lock().unwrap_or_else(|e| e.into_inner()).get((pack, n)) {
+            return Ok(b);
+        }
+        let range = n * META_BLOCK..(n + 1) * META_BLOCK;
+        let bytes = self.cluster.store().get_range_up_to(name, range).await?;
+        self.blocks.lock().unwrap_or_else(|e| e.into_inner()).put((pack, n), bytes.clone());
+        Ok(bytes)
+    }
+
+    /// One frame's plain content.
     pub async fn frame(&self, loc: &FrameLoc) -> Result<Vec<u8>> {
         let reader = self.reader(loc.pack).await?;
-        let sealed = self.cluster.store().get_range(reader.name(), loc.offset..loc.end()).await?;
+        let mut sealed = self.sealed(loc, reader.name()).await?;
         let codec_err =
             |e: std::io::Error| VaultError::Codec { name: reader.name().into(), what: e.to_string() };
         let mut d = Decompressor::new().map_err(codec_err)?;
         let mut out = Vec::new();
-        reader.frame(loc, &mut sealed.to_vec(), &mut d, &mut out)?;
+        reader.frame(loc, &mut sealed, &mut d, &mut out)?;
         Ok(out)
     }
 }

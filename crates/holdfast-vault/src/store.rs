@@ -181,6 +181,12 @@ impl Store {
         Ok(got)
     }
 
+    /// Reads `range`, or as much of it as the object has.
+    pub async fn get_range_up_to(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
+        let opts = GetOptions { range: Some(GetRange::Bounded(range)), ..Default::default() };
+        self.read("read", name, opts).await
+    }
+
     /// Reads the last `n` bytes, or all if it is shorter.
     pub async fn get_tail(&self, name: &str, n: u64) -> Result<Bytes> {
         let opts = GetOptions { range: Some(GetRange::Suffix(n)), ..Default::default() };

@@ -8,6 +8,7 @@ mod keys;
 mod lifecycle;
 mod s3;
 mod safety;
+mod scattered;
 mod tablespaces;
 mod targets;
 mod timelines;

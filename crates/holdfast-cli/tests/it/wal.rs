@@ -5,6 +5,7 @@ use holdfast_testkit::damage::flip_bit_at;
 use holdfast_testkit::{Output, PgVersion, user};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 fn push(site: &Site, path: &Path) -> Output {
     site.hf.run(&["--json", "wal", "push", "--db", DB, &path_text(path)])
@@ -213,7 +214,8 @@ fn a_copy_does_not_write_into_its_parents_archive() {
     assert_eq!(copy.sql("postgres", "show archive_command"), "(disabled)");
     drop(copy);
     // Someone turns it on.
-    let copy = site.copy("copy").archive_command(&site.archive_command).start();
+    let mut copy = site.copy("copy").archive_command(&site.archive_command).start();
+    copy.wait_recovery_end(Duration::from_secs(60));
     copy.sql("postgres", "insert into t values (1)");
     copy.switch_wal();
     eventually("the copy is refused", || copy.log().contains("belongs to another data directory"));

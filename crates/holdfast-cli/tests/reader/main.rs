@@ -310,7 +310,7 @@ fn reads_uncompressed() {
 fn reads_unencrypted() {
     let world = World::new("reader-clear", &["--no-encryption"], "");
     let descriptor =
-        fs::read_to_string(world.site.vault_file("holdfast.vault")).expect("read the descriptor");
+        fs::read_to_string(world.site.scratch.path("vault/holdfast.vault")).expect("read the descriptor");
     assert!(descriptor.contains("\"none\""), "{descriptor}");
     world.compare_everything();
 }

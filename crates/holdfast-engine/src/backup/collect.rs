@@ -7,7 +7,7 @@
 //! arrived (a frame is sealed later than the task that filled it); a leaf when all its files are.
 
 use super::plan::ParentFile;
-use super::source::{Begin, ParentRefs, Slot, live_of};
+use super::source::{Begin, ParentRefs, SMALL_FILE_BLOCKS, Slot, live_of};
 use super::worker::{Found, Piece};
 use crate::error::{EngineError, Result};
 use crossbeam_channel::{Receiver, select};
@@ -66,6 +66,7 @@ struct OpenLeaf {
     open_maps: Vec<(usize, usize)>,
     open_fps: Vec<(usize, usize)>,
     live: HashMap<u32, Live>,
+    gather: bool,
 }
 
 /// Writes meta packs of one run, one after another.
@@ -243,11 +244,11 @@ impl Collector {
                 s.parent = Some((file, refs));
                 Ok(())
             }
-            Begin::Leaf { id, group, slots } => self.open_leaf(id, group, slots),
+            Begin::Leaf { id, group, slots, gather } => self.open_leaf(id, group, slots, gather),
         }
     }
 
-    fn open_leaf(&mut self, id: u32, group: Vec<u8>, slots: Vec<Slot>) -> Result<()> {
+    fn open_leaf(&mut self, id: u32, group: Vec<u8>, slots: Vec<Slot>, gather: bool) -> Result<()> {
         let mut leaf = OpenLeaf {
             group,
             slots: Vec::with_capacity(slots.len()),
@@ -260,7 +261,9 @@ impl Collector {
             open_maps: Vec::new(),
             open_fps: Vec::new(),
             live: HashMap::new(),
+            gather,
         };
+        let mut gathered = Vec::new();
         for s in slots {
             let (entry, tasks_left) = match s {
                 Slot::Plain(e) => (e, 0),
@@ -269,6 +272,14 @@ impl Collector {
                     for (p, l) in live {
                         leaf.add_live(p, l);
                     }
+                    (entry, 0)
+                }
+                Slot::Gather { mut entry, layer, fps } => {
+                    for (p, l) in live_of(&layer, entry.size, self.block_size) {
+                        leaf.add_live(p, l);
+                    }
+                    entry.layers.clear();
+                    gathered.push((leaf.slots.len(), layer, fps));
                     (entry, 0)
                 }
                 Slot::Read { entry, tasks } => (entry, tasks),
@@ -288,6 +299,14 @@ impl Collector {
         }
         let empty = leaf.waiting == 0;
         self.leaves.insert(id, leaf);
+        for (slot, layer, fps) in gathered {
+            let mut entry = self.slot(id, slot as u32)?.entry.clone();
+            if layer.blocks() != entry.blocks(self.block_size) {
+                return Err(lost("blocks of a file are missing"));
+            }
+            self.put_layer(id, slot, &mut entry, &layer, &fps)?;
+            self.slot(id, slot as u32)?.entry = entry;
+        }
         if empty { self.close_leaf(id) } else { Ok(()) }
     }
 
@@ -417,8 +436,11 @@ impl Collector {
                 let mut all: Vec<&Layer> = file.layers.iter().collect();
                 let mut all_fps: Vec<&[u64]> = file.layer_fps.iter().map(Vec::as_slice).collect();
                 let counts: Vec<u64> = file.layers.iter().map(Layer::blocks).collect();
-                entry.layers = refs.entry.layers.clone();
-                leaf.adopt(&mut entry, &refs.chunks)?;
+                let gather = leaf.gather && u64::from(blocks) <= SMALL_FILE_BLOCKS;
+                if !gather {
+                    entry.layers = refs.entry.layers.clone();
+                    leaf.adopt(&mut entry, &refs.chunks)?;
+                }
                 if changed > 0 {
                     all.push(&layer);
                     all_fps.push(&fps);
@@ -430,7 +452,11 @@ impl Collector {
                 for (p, l) in live_of(&flat, entry.size, bs) {
                     leaf.add_live(p, l);
                 }
-                let plan = if changed == 0 { None } else { Some(merge_plan(&counts, changed)) };
+                let plan = match changed {
+                    _ if gather => Some(MergePlan::All),
+                    0 => None,
+                    _ => Some(merge_plan(&counts, changed)),
+                };
                 match plan {
                     None => {}
                     Some(MergePlan::Add) => self.put_layer(leaf_id, slot, &mut entry, &layer, &fps)?,

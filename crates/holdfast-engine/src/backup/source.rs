@@ -29,6 +29,12 @@ use std::sync::Arc;
 
 /// Bytes of a large file per task; several workers share a file.
 const TASK_BYTES: u64 = 8 << 20;
+/// A leaf that is written anyway gathers the maps of its small files once they lie in more chunks than
+/// this: every run that touched it left some, and each is a request for whoever reads the leaf (FORMAT §8:
+/// an hourly backup of a million files came to 133 chunks a leaf after two weeks).
+const SCATTERED_CHUNKS: usize = 8;
+/// Files of more blocks keep their layers: writing those again would cost more than finding them.
+pub const SMALL_FILE_BLOCKS: u64 = 1024;
 /// Small files are handed out together.
 const BATCH_FILES: usize = 64;
 const BATCH_BYTES: u64 = 4 << 20;
@@ -40,6 +46,8 @@ pub enum Slot {
     Plain(Entry),
     /// The parent's content: its layers are taken over, chunk by chunk.
     Reuse { entry: Entry, chunks: Vec<FrameLoc>, live: HashMap<u32, Live> },
+    /// The parent's content, its layers laid flat: written again beside its neighbours'.
+    Gather { entry: Entry, layer: Layer, fps: Vec<u64> },
     /// Will be read in this many tasks.
     Read { entry: Entry, tasks: u32 },
 }
@@ -57,6 +65,8 @@ pub enum Begin {
         id: u32,
         group: Vec<u8>,
         slots: Vec<Slot>,
+        /// Small files' maps are written again, so that the leaf's layers lie together.
+        gather: bool,
     },
     /// The parent's map of a file that is about to be read.
     Parent {
@@ -277,6 +287,7 @@ impl<'a> Source<'a> {
     ) -> Result<()> {
         let id = self.next_leaf;
         self.next_leaf += 1;
+        let gather = old.is_some_and(|l| l.chunks.len() > SCATTERED_CHUNKS);
         let mut slots = Vec::with_capacity(entries.len());
         let mut to_read: Vec<(u32, usize)> = Vec::new();
         for (i, e) in entries {
@@ -285,16 +296,22 @@ impl<'a> Source<'a> {
             } else if reuse.get(i) == Some(&true)
                 && let (Some(old), Some(p)) = (old, by_path.get(e.path.as_slice()))
             {
-                let live = self.live_of_reused(old, p)?;
                 let entry = Entry { layers: p.layers.clone(), flags: p.flags, ..e };
-                slots.push(Slot::Reuse { entry, chunks: old.chunks.clone(), live });
+                if gather && entry.blocks(self.block_size) <= SMALL_FILE_BLOCKS {
+                    let (layer, fps) = self.flat_of_parent(old, p, true)?;
+                    slots.push(Slot::Gather { entry, layer, fps });
+                } else {
+                    let (flat, _) = self.flat_of_parent(old, p, false)?;
+                    let live = live_of(&flat, entry.size, self.block_size);
+                    slots.push(Slot::Reuse { entry, chunks: old.chunks.clone(), live });
+                }
             } else {
                 let tasks = e.size.div_ceil(TASK_BYTES) as u32;
                 to_read.push((slots.len() as u32, i));
                 slots.push(Slot::Read { entry: e, tasks });
             }
         }
-        self.begin.send(Begin::Leaf { id, group: group.to_vec(), slots }).map_err(|_| gone())?;
+        self.begin.send(Begin::Leaf { id, group: group.to_vec(), slots, gather }).map_err(|_| gone())?;
         for (slot, i) in to_read {
             let Some(item) = items.get(i) else { continue };
             let bytes = item.path.as_os_str().as_bytes();
@@ -313,13 +330,14 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// How much of each pack a reused file uses. Its map is read, its fingerprints are not.
-    fn live_of_reused(&mut self, old: &Leaf, entry: &Entry) -> Result<HashMap<u32, Live>> {
-        let Some(p) = &self.parent else { return Ok(HashMap::new()) };
-        let (layers, _) = self.rt.block_on(p.reader.entry_layers(old, entry, false, &mut self.cache))?;
+    /// The map of a reused file as one layer, with its fingerprints if they are wanted.
+    fn flat_of_parent(&mut self, old: &Leaf, entry: &Entry, fps: bool) -> Result<(Layer, Vec<u64>)> {
+        let Some(p) = &self.parent else { return Err(gone()) };
+        let (layers, layer_fps) =
+            self.rt.block_on(p.reader.entry_layers(old, entry, fps, &mut self.cache))?;
         let l: Vec<&Layer> = layers.iter().collect();
-        let (flat, _) = flatten(&l, &[], entry.blocks(self.block_size) as u32, self.block_size);
-        Ok(live_of(&flat, entry.size, self.block_size))
+        let f: Vec<&[u64]> = layer_fps.iter().map(Vec::as_slice).collect();
+        Ok(flatten(&l, &f, entry.blocks(self.block_size) as u32, self.block_size))
     }
 
     fn parent_file(&mut self, old: &Leaf, entry: &Entry) -> Result<ParentFile> {

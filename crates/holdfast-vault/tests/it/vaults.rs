@@ -240,6 +240,37 @@ async fn a_lost_descriptor_is_not_replaced_by_another_vault() {
     assert!(matches!(e, VaultError::LostDescriptor(_)), "{e:?}");
 }
 
+/// Many small frames of a meta pack in a remote store cost few requests; each comes back as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn neighbours_of_a_meta_pack_come_together() {
+    let store = stores::memory();
+    let (c, _) = new_cluster(&store).await;
+    let id = PackId { run: RunId::generate(Timestamp::now()), class: PackClass::Meta, number: 1 };
+    let frame = |n: u32| -> Vec<u8> {
+        (0..3000).map(|i| (n.wrapping_mul(2_654_435_761) >> (i % 24)) as u8).collect()
+    };
+    let rt = tokio::runtime::Handle::current();
+    let (writer, set) = (c.clone(), PackSet::new(c.clone()));
+    let handle = set.intern(&id);
+    let locs: Vec<FrameLoc> = tokio::task::spawn_blocking(move || {
+        let mut w = writer.pack_writer(id, handle, &rt).unwrap();
+        let mut none = Compressor::new(Compression::None).unwrap();
+        let locs = (0..500).map(|n| w.frame(&frame(n), &mut none).unwrap()).collect();
+        let (_, sink) = w.finish().unwrap();
+        sink.finish().unwrap();
+        locs
+    })
+    .await
+    .unwrap();
+    let gets = || store.requests().get.load(std::sync::atomic::Ordering::Relaxed);
+    let before = gets();
+    for (n, loc) in locs.iter().enumerate() {
+        assert_eq!(set.frame(loc).await.unwrap(), frame(n as u32), "{n}");
+    }
+    // 1.5 MB in blocks of 256 KiB, and the header.
+    assert!(gets() - before <= 8, "{} requests", gets() - before);
+}
+
 /// A descriptor with a field of a later release is read.
 #[tokio::test]
 async fn unknown_fields_are_ignored() {
