@@ -3,14 +3,17 @@
 //! Everything that two parts of Holdfast have to agree on lives here: positions in the write-ahead
 //! log ([`lsn`]), names of databases and runs ([`id`]), instants and spans of time ([`time`]),
 //! byte counts ([`size`]), secrets that do not print ([`secret`]), the policy file as it is written
-//! and as it is meant ([`policy`]), exit codes ([`exit`]) and the [`monitor`] through which library
-//! code reports what it does. Nothing here opens a file or a socket.
+//! and as it is meant ([`policy`]), which recovery points stay ([`retention`]), exit codes ([`exit`])
+//! and the [`monitor`] through which library code reports what it does. Nothing here opens a file or
+//! a socket.
 
+pub mod conninfo;
 pub mod exit;
 pub mod id;
 pub mod lsn;
 pub mod monitor;
 pub mod policy;
+pub mod retention;
 pub mod secret;
 pub mod size;
 pub mod time;

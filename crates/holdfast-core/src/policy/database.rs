@@ -1,5 +1,6 @@
 //! What is protected: [`Database`] and its [`Source`].
 
+use crate::conninfo::keyword_value;
 use super::file::{DatabaseSection, Text, list};
 use super::locate::nearest;
 use super::resolve::Resolver;
@@ -156,44 +157,6 @@ fn url_has_no_secret(rest: &str) -> Result<(), Refusal> {
         .map(|(k, v)| (k.into_owned(), v.into_owned()))
         .collect();
     refuse_secrets(&pairs)
-}
-
-/// `host=/run user='me too'`, as libpq reads it; `None` if it is not that.
-fn keyword_value(text: &str) -> Option<Vec<(String, String)>> {
-    let mut out = Vec::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let (key, tail) = rest.split_once('=')?;
-        let key = key.trim_end();
-        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return None;
-        }
-        let tail = tail.trim_start();
-        let quoted = tail.starts_with('\'');
-        let mut value = String::new();
-        let mut chars = tail.char_indices().skip(usize::from(quoted));
-        let mut end = None;
-        while let Some((i, c)) = chars.next() {
-            match c {
-                '\\' => value.extend(chars.next().map(|(_, c)| c)),
-                '\'' if quoted => {
-                    end = Some(i + 1);
-                    break;
-                }
-                c if !quoted && c.is_whitespace() => {
-                    end = Some(i);
-                    break;
-                }
-                c => value.push(c),
-            }
-        }
-        if quoted && end.is_none() {
-            return None;
-        }
-        out.push((key.to_string(), value));
-        rest = tail.get(end.unwrap_or(tail.len())..)?.trim_start();
-    }
-    if out.is_empty() { None } else { Some(out) }
 }
 
 impl Resolver<'_> {

@@ -52,6 +52,7 @@ pub struct VaultSection {
     pub wal_compression: Option<Text>,
     pub frame_size: Option<Spanned<Scalar>>,
     pub pack_size: Option<Spanned<Scalar>>,
+    pub sweep_after: Option<Spanned<Scalar>>,
     pub options: Named<Spanned<Scalar>>,
 }
 
@@ -105,6 +106,7 @@ pub struct KeepSection {
     pub monthly: Option<u32>,
     pub yearly: Option<u32>,
     pub window: Option<Spanned<Scalar>>,
+    pub tags: Vec<Text>,
     pub at_least: Option<Spanned<u32>>,
 }
 

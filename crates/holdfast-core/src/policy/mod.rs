@@ -27,7 +27,7 @@ mod write;
 
 pub use database::{Database, Source};
 pub use file::PolicyFile;
-pub use keep::Keep;
+pub use keep::{KEEP_UNTIL, Keep, TagRule};
 pub use plan::{CopyTo, Kind, Plan, Required, Tier, Verify, VerifyLevel, WalPolicy};
 pub use problem::{PolicyError, Problem};
 pub use tuning::Tuning;

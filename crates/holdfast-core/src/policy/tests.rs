@@ -231,6 +231,15 @@ fn values_are_checked_where_they_stand() {
         (r#"at-least = 2"#, "at-least = 0", "19:86: `at-least` cannot be 0"),
         ("{ monthly = 12 }", "{}", "22:8: this `keep` keeps nothing"),
         ("{ monthly = 12 }", "{ at-least = 3 }", "22:8: this `keep` keeps nothing"),
+        ("{ monthly = 12 }", "{ tags = [] }", "22:8: this `keep` keeps nothing"),
+        ("{ monthly = 12 }", "{ tags = [\"\"] }", "22:18: `` names no tag"),
+        ("{ monthly = 12 }", "{ tags = [\"=prod\"] }", "22:18: `=prod` names no tag"),
+        (
+            "{ monthly = 12 }",
+            "{ tags = [\"keep-until\"] }",
+            "22:18: `keep-until` is a tag with a meaning of its own",
+        ),
+        ("{ monthly = 12 }", "{ tags = \"release\" }", "22:17: `tags` takes a list, not text"),
         (
             "{ monthly = 12 }",
             "{ monthly = -1 }",
@@ -302,6 +311,27 @@ fn vault_and_tuning_numbers_have_limits() {
         assert_eq!(refused(&t).first().map(String::as_str), Some(message), "{line}");
         assert!(!format!("{:?}", parse(&t)).contains("hunter2"));
     }
+}
+
+#[test]
+fn tags_pick_by_key_or_by_value() {
+    let t =
+        SETTLED.replace("{ monthly = 12 }", "{ tags = [\"release\", \"env=prod\", \"q=a=b\", \"release\"] }");
+    let keep = parse(&t).unwrap().policies["standard"].copies["dr"].keep.clone();
+    assert_eq!(
+        keep.tags.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["release", "env=prod", "q=a=b"]
+    );
+    assert!(!keep.keeps_nothing());
+    let on = |key: &str, value: &str| {
+        let tags = BTreeMap::from([(key.to_string(), value.to_string())]);
+        keep.tags.iter().map(|r| r.matches(&tags)).collect::<Vec<_>>()
+    };
+    assert_eq!(on("release", ""), [true, false, false]);
+    assert_eq!(on("release", "18.1"), [true, false, false]);
+    assert_eq!(on("env", "prod"), [false, true, false]);
+    assert_eq!(on("env", "production"), [false, false, false]);
+    assert_eq!(on("q", "a=b"), [false, false, true]);
 }
 
 #[test]

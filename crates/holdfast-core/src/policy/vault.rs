@@ -6,6 +6,7 @@ use super::locate::nearest;
 use super::resolve::Resolver;
 use crate::secret::redact_url;
 use crate::size::ByteSize;
+use crate::time::Duration;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ pub struct Vault {
     pub frame_size: ByteSize,
     /// The size at which a pack is closed; at least `frame_size`.
     pub pack_size: ByteSize,
+    /// How long an expired point stays before a sweep removes it: time to change one's mind, and for
+    /// restores that read it to end.
+    pub sweep_after: Duration,
     /// What the object store needs to know, keys in lower kebab case (`region`, `endpoint`,
     /// `allow-http`, `virtual-hosted-style-request` …). Never a secret.
     pub options: BTreeMap<String, String>,
@@ -212,6 +216,7 @@ impl Resolver<'_> {
             wal_compression,
             frame_size,
             pack_size,
+            sweep_after: self.duration(w.sweep_after.as_ref()).unwrap_or(Duration(86_400)),
             options,
         })
     }

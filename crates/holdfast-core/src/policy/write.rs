@@ -79,6 +79,7 @@ impl NewPolicy<'_> {
              # Whoever has this file can read the backups, and without it nobody can: keep a copy elsewhere.\n\
              key-file = {key}\n\
              # compression = \"zstd:1\"               # or \"lz4\", \"none\", \"zstd:3\"\n\
+             # sweep-after = \"1d\"                  # an expired point stays so long before it is removed\n\
              \n\
              [policies.{plan_key}]\n\
              rpo = \"5m\"                             # at most this much work may be lost\n\
