@@ -11,13 +11,14 @@
 //! With `fast` no pack is read: only records, manifests and the presence and length of packs.
 
 use crate::error::{Result, StoreErrorKind, VaultError};
+use crate::keys::Signer;
 use crate::names::{self, PackClass, PackId, run_of};
 use crate::pack::{check_sealed, check_whole};
 use crate::point::{Body, Point};
 use crate::reader::{PackSet, PointReader};
 use crate::vault::{ClusterVault, Vault, unhex32};
 use crate::walobj;
-use holdfast_core::{Monitor, SegmentName};
+use holdfast_core::{Monitor, RunId, SegmentName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that is not as it should be.
@@ -111,8 +112,8 @@ pub async fn check_cluster(cluster: &ClusterVault, fast: bool, monitor: &dyn Mon
     if !fast {
         monitor.event(holdfast_core::monitor::Event::Total(objects.iter().map(|o| o.size).sum()));
     }
-    let points = records(cluster, &sizes, &mut report).await?;
-    missing_points(cluster, &points, &mut report);
+    let (points, removed) = records(cluster, &sizes, &mut report).await?;
+    missing_points(cluster, &points, &removed, &mut report);
     let mut used: BTreeMap<PackId, (u64, [u8; 32])> = BTreeMap::new();
     for p in &points {
         if monitor.cancelled() {
@@ -124,7 +125,7 @@ pub async fn check_cluster(cluster: &ClusterVault, fast: bool, monitor: &dyn Mon
         }
     }
     packs(cluster, &used, &sizes, fast, monitor, &mut report).await?;
-    wal(cluster, &points, &sizes, fast, monitor, &mut report).await?;
+    wal(cluster, &points, &sizes, (fast, !removed.is_empty()), monitor, &mut report).await?;
     report.findings.sort_by(|a, b| (&a.name, &a.what).cmp(&(&b.name, &b.what)));
     report.findings.dedup();
     Ok(report)
@@ -154,18 +155,19 @@ pub async fn check_point(
         monitor.event(holdfast_core::monitor::Event::Total(total));
     }
     packs(cluster, &used, &sizes, fast, monitor, &mut report).await?;
-    wal(cluster, std::slice::from_ref(point), &sizes, fast, monitor, &mut report).await?;
+    wal(cluster, std::slice::from_ref(point), &sizes, (fast, false), monitor, &mut report).await?;
     report.findings.retain(|f| f.damage);
     Ok(report)
 }
 
-/// Every record opens and is signed; returns the points among them.
+/// Every record opens and is signed; returns the points among them, and those that a sweep removed.
 async fn records(
     cluster: &ClusterVault,
     sizes: &BTreeMap<&str, u64>,
     report: &mut CheckReport,
-) -> Result<Vec<Point>> {
+) -> Result<(Vec<Point>, BTreeMap<RunId, u64>)> {
     let mut points = Vec::new();
+    let mut removed = BTreeMap::new();
     for name in sizes.keys() {
         if name.ends_with(".pack") || name.ends_with(".wal") || is_sealed_wal(name) {
             continue;
@@ -179,18 +181,29 @@ async fn records(
                     report.damage(name, "it holds the record of another point");
                 }
             }
+            Ok((Body::Condemned(c), Signer::Operator)) => {
+                removed.insert(c.run, c.generation);
+            }
+            Ok((Body::Condemned(_) | Body::Expired(_) | Body::Released(_), Signer::Host)) => {
+                report.note(name, "a host signed it, who may not say this; it does not count");
+            }
             Ok(_) => {}
             Err(e) => report.absorb(name, e)?,
         }
     }
-    Ok(points)
+    Ok((points, removed))
 }
 
 /// Each point counts one more than the highest that its run saw, so a hole is a point that was there.
 /// (The newest one leaves no hole; whoever made it knows it from `failed` or from its own output.)
-fn missing_points(cluster: &ClusterVault, points: &[Point], report: &mut CheckReport) {
-    let seen: BTreeSet<u64> = points.iter().map(|p| p.generation).collect();
-    let known: BTreeSet<_> = points.iter().map(|p| &p.id).collect();
+fn missing_points(
+    cluster: &ClusterVault,
+    points: &[Point],
+    removed: &BTreeMap<RunId, u64>,
+    report: &mut CheckReport,
+) {
+    let seen: BTreeSet<u64> = points.iter().map(|p| p.generation).chain(removed.values().copied()).collect();
+    let known: BTreeSet<_> = points.iter().map(|p| &p.id).chain(removed.keys()).collect();
     let Some(last) = seen.last() else { return };
     let first = seen.first().unwrap_or(last);
     let holes = (last - first + 1).saturating_sub(seen.len() as u64);
@@ -374,7 +387,7 @@ async fn wal(
     cluster: &ClusterVault,
     points: &[Point],
     sizes: &BTreeMap<&str, u64>,
-    fast: bool,
+    (fast, swept): (bool, bool),
     monitor: &dyn Monitor,
     report: &mut CheckReport,
 ) -> Result<()> {
@@ -413,11 +426,17 @@ async fn wal(
             monitor.advance(*size);
         }
     }
+    // Without a window for recovery to any time a sweep leaves each point the segments of its own: then a
+    // gap that ends where a point begins is meant.
+    let size = cluster.record().wal_segment_size;
+    let begins: BTreeSet<(u32, u64)> =
+        points.iter().map(|p| (p.timeline.0, size.segment_of(p.redo_lsn))).collect();
     for (tli, numbers) in &mut by_timeline {
         numbers.sort_unstable();
         for w in numbers.windows(2) {
             if let [a, b] = w
                 && b - a > 1
+                && !(swept && begins.contains(&(*tli, *b)))
             {
                 let folder = cluster.path().wal_timeline(holdfast_core::TimelineId(*tli));
                 report.note(&folder, format!("{} segments are missing after number {a:X}", b - a - 1));

@@ -146,6 +146,14 @@ impl Keys {
         self.newest().is_ok_and(|e| e.data_private.is_some())
     }
 
+    /// Can this holder sign as `signer`?
+    pub fn can_sign(&self, signer: Signer) -> bool {
+        self.newest().is_ok_and(|e| match signer {
+            Signer::Host => e.host_sign.is_some(),
+            Signer::Operator => e.operator_sign.is_some(),
+        })
+    }
+
     /// The same keys with only what a host needs that adds but does not read.
     pub fn for_host(&self) -> Keys {
         let epochs = self

@@ -11,7 +11,8 @@
 //! | `db/…/runs/RUN/*.pack` | [`pack::PackWriter`] through [`upload::UploadSink`] | the point |
 //! | `db/…/points/RUN.point` | [`ClusterVault::commit_point`] | itself |
 //! | `db/…/wal/TLI/SEGMENT.wal` | [`walobj::encode`] + [`Store::create`] | itself |
-//! | `db/…/notes/…` | `verify`, later `hold`, `expire` | itself |
+//! | `db/…/notes/…` | `verify`, `hold`, `release`, `expire` | itself |
+//! | `db/…/condemned/RUN` | [`sweep::Sweep`] | itself |
 //!
 //! Nothing is overwritten, so a crash at any instant leaves the old state or the new one, and at
 //! worst packs that no point names.
@@ -24,6 +25,7 @@ pub mod keys;
 pub mod manifest;
 pub mod map;
 pub mod names;
+pub mod notes;
 pub mod object;
 pub mod pack;
 pub mod passphrase;
@@ -32,6 +34,7 @@ pub mod probe;
 pub mod reader;
 pub mod record;
 pub mod store;
+pub mod sweep;
 pub mod upload;
 pub mod vault;
 pub mod walobj;
@@ -40,6 +43,7 @@ pub mod wire;
 pub use error::{Result, StoreError, StoreErrorKind, VaultError};
 pub use keys::{Keys, Role, Signer};
 pub use names::{ClusterPath, PackClass, PackId};
+pub use notes::Notes;
 pub use object::Cipher;
 pub use store::{Created, Store};
 pub use vault::{ClusterVault, Commit, Vault};

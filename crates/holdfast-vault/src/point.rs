@@ -228,6 +228,52 @@ pub struct Verified {
     pub tool: String,
 }
 
+/// Keeps a point whatever the rules say, until it is released or its time has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The note's own id; what `release` names.
+    pub id: RunId,
+    pub point: RunId,
+    pub title: String,
+    pub until: Option<Timestamp>,
+    pub at: Timestamp,
+    pub host: String,
+}
+
+/// Ends a hold. Counts only if the operator signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    pub hold: RunId,
+    pub point: RunId,
+    pub reason: String,
+    pub at: Timestamp,
+    pub host: String,
+}
+
+/// A point that nobody wants any more. Counts only if the operator signed it, and only as long as
+/// nothing holds the point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expired {
+    pub point: RunId,
+    pub reason: String,
+    /// A person named this point; otherwise the policy's rules let it go, and a sweep asks them again.
+    pub by_hand: bool,
+    pub at: Timestamp,
+    pub host: String,
+}
+
+/// A sweep removes this run. Nothing may build on it from now on. Stays for ever: the name of its
+/// point must not look free to a writer that was paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condemned {
+    pub run: RunId,
+    /// Of its point, so that `check` does not miss it.
+    pub generation: u64,
+    pub reason: String,
+    pub at: Timestamp,
+    pub host: String,
+}
+
 /// The content of a record object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
@@ -239,6 +285,10 @@ pub enum Body {
     Owner(Owner),
     Verified(Verified),
     FailedRun(FailedRun),
+    Hold(Hold),
+    Released(Released),
+    Expired(Expired),
+    Condemned(Condemned),
     /// A file of PostgreSQL's own, base64: a timeline history or a `.backup` file.
     File {
         name: String,

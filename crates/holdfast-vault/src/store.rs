@@ -394,6 +394,33 @@ impl Store {
         }
     }
 
+    /// Removes the folder of a deleted object if nothing is left in it. Object stores have no folders.
+    /// Only for folders that belong to one run: another's first object could be on its way into a shared
+    /// one.
+    pub fn prune_folder(&self, name: &str) {
+        let parts: Vec<&str> = name.split('/').collect();
+        if let Some(root) = &self.local
+            && let [.., kind, _, _] = parts.as_slice()
+            && ["runs", "notes"].contains(kind)
+            && let Some(folder) = root.join(name).parent()
+        {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+
+    /// The store's own clock, and whether it keeps what is deleted as versions: writes a small object,
+    /// looks at it, removes it.
+    pub async fn clock(&self) -> Result<(jiff::Timestamp, bool)> {
+        let name = format!("{}/clock-{:016x}", crate::probe::PROBE_FOLDER, rand::random::<u64>());
+        self.create(&name, Bytes::from_static(b"holdfast asks for the time")).await?;
+        count(&self.requests.head, 1);
+        let found = self.inner.head(&self.path(&name)).await.map_err(|e| store_error("look up", &name, e))?;
+        let _ = self.delete(&name).await;
+        // A bucket that never had versioning says nothing, or `null`.
+        let versioned = found.version.as_deref().is_some_and(|v| v != "null");
+        Ok((stamp(&found), versioned))
+    }
+
     fn relative(&self, location: &Path) -> Option<String> {
         let rest = location.as_ref().strip_prefix(self.prefix.as_ref())?;
         Some(rest.trim_start_matches('/').to_string())

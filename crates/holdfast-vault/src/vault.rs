@@ -9,6 +9,7 @@ use crate::digest::{Digests, hkdf32};
 use crate::error::{Result, StoreErrorKind, VaultError};
 use crate::keys::{Keys, Signer};
 use crate::names::{self, ClusterPath, PackId, run_of};
+use crate::notes::Notes;
 use crate::object::{Cipher, FORMAT_VERSION, Place};
 use crate::pack::{PackWriter, SealContext, purpose_of};
 use crate::point::{Aborted, Body, Cluster, Lease, Point, Verified};
@@ -18,9 +19,10 @@ use crate::{probe, record};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as B64;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use holdfast_core::{DatabaseName, RunId, Secret, VaultId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// `holdfast.vault`: what this place is. Clear JSON.
@@ -311,6 +313,24 @@ pub enum Commit {
     Aborted(Aborted),
 }
 
+/// A point, who signed it, and when the *store* says that it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    pub point: Point,
+    pub signer: Signer,
+    pub stored_at: jiff::Timestamp,
+}
+
+/// All that stands at the names of points.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Ordered by the time that they hold.
+    pub points: Vec<Seen>,
+    pub aborted: BTreeSet<RunId>,
+    /// Records that do not open: what they need is unknown.
+    pub damaged: Vec<VaultError>,
+}
+
 /// The folder of one cluster in an open vault. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ClusterVault {
@@ -384,53 +404,55 @@ impl ClusterVault {
     /// Every point, ordered by where it stops on its timeline. Damaged records come back as errors
     /// beside the good ones, so that one of them does not hide the rest.
     pub async fn points(&self) -> Result<(Vec<Point>, Vec<VaultError>)> {
-        let runs: Vec<RunId> = self
-            .store()
-            .list(&self.path.points())
-            .await?
-            .iter()
-            .filter_map(|l| run_of(&l.name, "point"))
-            .collect();
-        let results: Vec<_> = futures::stream::iter(runs)
-            .map(|run| async move { self.commit(&run).await })
-            .buffer_unordered(PARALLEL_READS)
-            .collect()
-            .await;
-        let (mut points, mut errors) = (Vec::new(), Vec::new());
-        for r in results {
-            match r {
-                Ok(Some(Commit::Point(p))) => points.push(*p),
-                Ok(_) => {}
-                Err(e @ VaultError::Damaged { .. }) => errors.push(e),
-                Err(e) => return Err(e),
-            }
-        }
-        points.sort_by(|a, b| (a.stop_time, a.stop_lsn, &a.id).cmp(&(b.stop_time, b.stop_lsn, &b.id)));
-        Ok((points, errors))
+        let survey = self.survey().await?;
+        Ok((survey.points.into_iter().map(|s| s.point).collect(), survey.damaged))
     }
 
-    /// Outcomes of verifications, by point. Only the operator's signature counts (R4).
-    pub async fn verifications(&self) -> Result<Vec<Verified>> {
-        let names: Vec<String> = self
-            .store()
-            .list(&self.path.notes())
-            .await?
-            .into_iter()
-            .map(|l| l.name)
-            .filter(|n| n.ends_with(".verified"))
-            .collect();
-        let found: Vec<Option<Verified>> = futures::stream::iter(names)
-            .map(|name| async move {
-                match self.vault.get_record(&name).await {
-                    Ok((Body::Verified(v), Signer::Operator)) => Ok(Some(v)),
-                    Ok(_) | Err(VaultError::Damaged { .. }) => Ok(None),
-                    Err(e) => Err(e),
+    /// Every commit of the cluster with what the store knows of it. One listing, and one read per point.
+    pub async fn survey(&self) -> Result<Survey> {
+        let listed = self.store().list(&self.path.points()).await?;
+        let read: Vec<_> = futures::stream::iter(listed)
+            .filter_map(|l| async move { run_of(&l.name, "point").map(|run| (run, l.modified)) })
+            .map(|(run, modified)| async move {
+                match self.vault.get_record(&self.path.point(&run)).await {
+                    Ok((body, signer)) => (run, modified, Ok(Some((body, signer)))),
+                    Err(e) if e.is_not_found() => (run, modified, Ok(None)),
+                    Err(e) => (run, modified, Err(e)),
                 }
             })
             .buffer_unordered(PARALLEL_READS)
-            .try_collect()
-            .await?;
-        Ok(found.into_iter().flatten().collect())
+            .collect()
+            .await;
+        let mut survey = Survey::default();
+        for (run, stored_at, found) in read {
+            let name = self.path.point(&run);
+            match found {
+                Ok(Some((Body::Point(point), signer))) if point.id == run => {
+                    survey.points.push(Seen { point: *point, signer, stored_at });
+                }
+                Ok(Some((Body::Aborted(_), _))) => {
+                    survey.aborted.insert(run);
+                }
+                Ok(Some(_)) => {
+                    survey.damaged.push(VaultError::damaged(&name, "it is neither a point nor an aborted run"))
+                }
+                Ok(None) => {}
+                Err(e @ VaultError::Damaged { .. }) => survey.damaged.push(e),
+                Err(e) => return Err(e),
+            }
+        }
+        survey.points.sort_by(|a, b| {
+            let key = |s: &Seen| (s.point.stop_time, s.point.stop_lsn, s.point.id.clone());
+            key(a).cmp(&key(b))
+        });
+        Ok(survey)
+    }
+
+    /// Outcomes of verifications. Only the operator's signature counts (R4).
+    pub async fn verifications(&self) -> Result<Vec<Verified>> {
+        let listed = self.store().list(&self.path.notes()).await?;
+        let only = listed.into_iter().filter(|l| l.name.ends_with(".verified")).collect();
+        Ok(Notes::open(self, only).await?.verifications())
     }
 
     /// Takes a lease for a run (R5): first object of every backup.
@@ -442,6 +464,12 @@ impl ClusterVault {
     /// True if a sweep has condemned the run: nothing new may build on it.
     pub async fn is_condemned(&self, run: &RunId) -> Result<bool> {
         Ok(self.store().head(&self.path.condemned(run)).await?.is_some())
+    }
+
+    /// May a run that took its lease build on `run`? Asked *after* the lease is there (R5): whoever condemns
+    /// later sees the lease, and whoever removed everything before took the point first.
+    pub async fn can_build_on(&self, run: &RunId) -> Result<bool> {
+        Ok(!self.is_condemned(run).await? && self.store().head(&self.path.point(run)).await?.is_some())
     }
 
     /// Commits a point: the last object, create-if-absent under the name that the lease announced.

@@ -5,4 +5,5 @@ mod conformance;
 mod faults;
 mod format_examples;
 mod stores;
+mod sweeping;
 mod vaults;

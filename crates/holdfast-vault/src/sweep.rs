@@ -1,0 +1,467 @@
+//! Sweeping: removing what no point, hold or lock needs any more (R5, docs/FORMAT.md §6.8).
+//!
+//! The promise: nothing that a point needs, or that a run under way could still come to need, is ever
+//! removed; and what nobody needs goes in the end. Whoever calls says which points may go and which
+//! WAL (that is retention, which this crate knows nothing of); what hangs on them is found here.
+//!
+//! Order, and why:
+//! 1. dead runs are aborted at their commit name: a paused one that wakes cannot commit any more;
+//! 2. points that shall go are condemned (create-if-absent), and holds on them are read again;
+//! 3. *then* leases are listed. A writer takes its lease before it asks whether its parent is condemned.
+//!    So a writer that is not in this list will find its parent condemned, and stop. A point that a
+//!    lease without commit names as a parent waits for the next sweep;
+//! 4. *then* points are listed, and what the remaining ones need is read from their roots;
+//! 5. point records go first, then packs, notes, leases and WAL.
+//!
+//! Clocks decide only when a run counts as dead and when a sweep may begin, never what is needed.
+//!
+//! Crash at any step: a condemned run without a point, some of its packs still there. The next sweep
+//! finds the same and goes on. Two sweeps at once do the same work twice.
+
+use crate::error::{Result, StoreErrorKind, VaultError};
+use crate::keys::Signer;
+use crate::names::{PackClass, PackId, run_of};
+use crate::notes::Notes;
+use crate::point::{Aborted, Body, Condemned, Lease};
+use crate::probe::PROBE_FOLDER;
+use crate::reader::{PackSet, PointReader};
+use crate::store::Listed;
+use crate::vault::{ClusterVault, Seen, Survey};
+use futures::{StreamExt, TryStreamExt};
+use holdfast_core::{Monitor, RunId};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Requests under way at once.
+const PARALLEL: usize = 16;
+
+/// What shall go, as retention decided.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    /// Points, and why each may go.
+    pub remove: BTreeMap<RunId, String>,
+    /// Names of WAL objects that no point and no window needs.
+    pub wal: BTreeSet<String>,
+    /// The store's clock.
+    pub now: Timestamp,
+    /// A run that wrote nothing for so long is dead.
+    pub dead_after: SignedDuration,
+    /// Records of failed runs are kept so long.
+    pub keep_failed: SignedDuration,
+    pub host: String,
+}
+
+/// An object that can go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doomed {
+    pub name: String,
+    pub size: u64,
+}
+
+/// What a sweep removes, and what it cannot yet.
+#[derive(Debug, Clone, Default)]
+pub struct Sweep {
+    /// Records of points.
+    pub points: Vec<Doomed>,
+    /// Packs that no remaining point needs.
+    pub packs: Vec<Doomed>,
+    pub wal: Vec<Doomed>,
+    /// Notes of points that are gone, leases of runs that ended, old failures, litter of uploads.
+    pub litter: Vec<Doomed>,
+    /// Points that must wait, and for what.
+    pub waiting: Vec<(RunId, String)>,
+    /// Runs that died without a point.
+    pub dead: Vec<RunId>,
+    /// Runs that are under way.
+    pub active: Vec<RunId>,
+    /// Bytes of packs that stay.
+    pub kept_bytes: u64,
+    /// Runs under way that build on something that is not there, or whose lease does not open. Then nothing
+    /// can go: the view may be torn (the parent was removed after the run had committed, and we listed the
+    /// points between), and in it the run's needs are not seen. Found by the model in
+    /// `tests/it/sweeping.rs`.
+    pub unseen: Vec<RunId>,
+    condemn: Vec<Condemned>,
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub objects: u64,
+    pub bytes: u64,
+    /// Objects that the store does not let go: locked, held, or no right to.
+    pub refused: Vec<(String, String)>,
+}
+
+impl Sweep {
+    pub fn doomed(&self) -> impl Iterator<Item = &Doomed> {
+        self.points.iter().chain(&self.packs).chain(&self.wal).chain(&self.litter)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.doomed().map(|d| d.size).sum()
+    }
+}
+
+/// What leases say.
+struct Leases {
+    /// Of runs that neither committed nor were aborted.
+    active: BTreeMap<RunId, Option<Lease>>,
+    all: Vec<Listed>,
+}
+
+/// What would go now, had everything been condemned. Reads only.
+pub async fn plan(cluster: &ClusterVault, order: &Order) -> Result<Sweep> {
+    pass(cluster, order, false).await
+}
+
+/// One look at everything, in the order that the module's head gives. With `strict` only what was
+/// condemned before leases were listed can go.
+async fn pass(cluster: &ClusterVault, order: &Order, strict: bool) -> Result<Sweep> {
+    let condemned = condemned(cluster).await?;
+    let leases = leases(cluster, &condemned).await?;
+    let survey = cluster.survey().await?;
+    judge(cluster, order, strict, condemned, leases, survey).await
+}
+
+async fn condemned(cluster: &ClusterVault) -> Result<BTreeSet<RunId>> {
+    let folder = format!("{}/condemned", cluster.path().folder());
+    let listed = cluster.store().list(&folder).await?;
+    Ok(listed.iter().filter_map(|l| l.name.rsplit('/').next()?.parse().ok()).collect())
+}
+
+/// Does it. What `plan` showed may differ by what happened since; that is judged anew.
+pub async fn execute(cluster: &ClusterVault, order: &Order, monitor: &dyn Monitor) -> Result<(Sweep, Swept)> {
+    let first = plan(cluster, order).await?;
+    for run in &first.dead {
+        let aborted = Aborted {
+            run: run.clone(),
+            by: order.host.clone(),
+            at: order.now,
+            reason: format!("it wrote nothing for {} hours", order.dead_after.as_hours()),
+        };
+        cluster.abort_run(aborted).await?;
+    }
+    for c in first.condemn {
+        condemn(cluster, c).await?;
+    }
+    let mut sweep = pass(cluster, order, true).await?;
+    for _ in 0..5 {
+        if sweep.unseen.is_empty() {
+            break;
+        }
+        sweep = pass(cluster, order, true).await?;
+    }
+    let mut swept = Swept::default();
+    // Points first: while a record is there, everything that it needs is.
+    for part in [&sweep.points, &sweep.packs, &sweep.wal, &sweep.litter] {
+        remove(cluster, part, monitor, &mut swept).await?;
+        if monitor.cancelled() || (std::ptr::eq(part, &sweep.points) && !swept.refused.is_empty()) {
+            break;
+        }
+    }
+    Ok((sweep, swept))
+}
+
+async fn condemn(cluster: &ClusterVault, c: Condemned) -> Result<()> {
+    let name = cluster.path().condemned(&c.run);
+    match cluster.vault().put_record(&name, &Body::Condemned(c), Signer::Operator).await {
+        Ok(_) => Ok(()),
+        // Its being there is what counts, whoever said it.
+        Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Runs whose point a sweep removed: condemned, and the operator signed it. Asked only of runs that have
+/// left something but no commit: a host that could say so might have the packs of another's run removed
+/// while it writes them.
+async fn removed(
+    cluster: &ClusterVault,
+    condemned: &BTreeSet<RunId>,
+    of: impl IntoIterator<Item = RunId>,
+) -> Result<BTreeSet<RunId>> {
+    let runs: BTreeSet<RunId> = of.into_iter().filter(|run| condemned.contains(run)).collect();
+    let read: Vec<Option<RunId>> = futures::stream::iter(runs)
+        .map(|run| async move {
+            match cluster.vault().get_record(&cluster.path().condemned(&run)).await {
+                Ok((Body::Condemned(c), Signer::Operator)) if c.run == run => Ok(Some(run)),
+                Ok(_) | Err(VaultError::Damaged { .. }) => Ok(None),
+                Err(e) => Err(e),
+            }
+        })
+        .buffer_unordered(PARALLEL)
+        .try_collect()
+        .await?;
+    Ok(read.into_iter().flatten().collect())
+}
+
+async fn leases(cluster: &ClusterVault, condemned: &BTreeSet<RunId>) -> Result<Leases> {
+    let folder = format!("{}/leases", cluster.path().folder());
+    let all = cluster.store().list(&folder).await?;
+    let ended: BTreeSet<RunId> = cluster
+        .store()
+        .list(&cluster.path().points())
+        .await?
+        .iter()
+        .filter_map(|l| run_of(&l.name, "point"))
+        .collect();
+    let open = || all.iter().filter_map(|l| run_of(&l.name, "lease")).filter(|run| !ended.contains(run));
+    // The name of a point that was removed looks free.
+    let removed = removed(cluster, condemned, open()).await?;
+    let active = futures::stream::iter(open().filter(|run| !removed.contains(run)))
+        .map(|run| async move {
+            match cluster.vault().get_record(&cluster.path().lease(&run)).await {
+                Ok((Body::Lease(lease), _)) => Ok((run, Some(lease))),
+                // What a lease says that does not open is unknown: it could name anything.
+                Ok(_) | Err(VaultError::Damaged { .. }) => Ok((run, None)),
+                Err(e) => Err(e),
+            }
+        })
+        .buffer_unordered(PARALLEL)
+        .try_collect()
+        .await?;
+    Ok(Leases { active, all })
+}
+
+/// A pack's id from its name.
+fn pack_of(name: &str) -> Option<PackId> {
+    let mut parts = name.rsplit('/');
+    let (file, run) = (parts.next()?, parts.next()?);
+    let (class, number) = file.strip_suffix(".pack")?.split_once('-')?;
+    let class = match class {
+        "data" => PackClass::Data,
+        "meta" => PackClass::Meta,
+        _ => return None,
+    };
+    Some(PackId { run: run.parse().ok()?, class, number: number.parse().ok()? })
+}
+
+/// The run that an object under `runs/` belongs to.
+fn run_folder(name: &str) -> Option<RunId> {
+    name.rsplit('/').nth(1)?.parse().ok()
+}
+
+/// All packs that the points need: the packs of their roots, and those that hold the roots.
+async fn needed(cluster: &ClusterVault, live: &[&Seen]) -> Result<BTreeSet<PackId>> {
+    let sets: Vec<BTreeSet<PackId>> = futures::stream::iter(live.iter().copied())
+        .map(|seen| async move {
+            let packs = PackSet::new(cluster.clone());
+            let reader = PointReader::open(packs.clone(), &seen.point).await?;
+            let mut ids: BTreeSet<PackId> =
+                reader.root().packs.iter().filter_map(|p| packs.id(p.pack)).collect();
+            ids.insert(PackId {
+                run: seen.point.id.clone(),
+                class: PackClass::Meta,
+                number: seen.point.root.pack,
+            });
+            Ok::<_, VaultError>(ids)
+        })
+        .buffer_unordered(PARALLEL)
+        .try_collect()
+        .await?;
+    Ok(sets.into_iter().flatten().collect())
+}
+
+/// Which of the points that shall go are held by now. Whoever holds writes first and asks then whether the
+/// point is condemned; a sweep condemns first and reads the holds then. So one of them sees the other.
+async fn holds(cluster: &ClusterVault, order: &Order, notes: &[Listed]) -> Result<BTreeSet<RunId>> {
+    let of_going = notes.iter().filter(|l| {
+        (l.name.ends_with(".hold") || l.name.ends_with(".released"))
+            && run_folder(&l.name).is_some_and(|run| order.remove.contains_key(&run))
+    });
+    let notes = Notes::open(cluster, of_going.cloned().collect()).await?;
+    Ok(notes.holds(order.now).map(|h| h.point.clone()).collect())
+}
+
+async fn judge(
+    cluster: &ClusterVault,
+    order: &Order,
+    strict: bool,
+    condemned: BTreeSet<RunId>,
+    leases: Leases,
+    survey: Survey,
+) -> Result<Sweep> {
+    let mut sweep = Sweep { active: leases.active.keys().cloned().collect(), ..Default::default() };
+    let notes = cluster.store().list(&cluster.path().notes()).await?;
+    let held = holds(cluster, order, &notes).await?;
+    // What a record that does not open needs is unknown, so nothing can go.
+    if let Some(e) = survey.damaged.into_iter().next() {
+        return Err(e);
+    }
+    let mut live: Vec<&Seen> = Vec::new();
+    let mut going: BTreeSet<&RunId> = BTreeSet::new();
+    for seen in &survey.points {
+        let id = &seen.point.id;
+        let Some(reason) = order.remove.get(id) else {
+            live.push(seen);
+            continue;
+        };
+        if held.contains(id) {
+            sweep.waiting.push((id.clone(), "it is held".into()));
+            live.push(seen);
+            continue;
+        }
+        let user = leases.active.iter().find(|(_, l)| l.as_ref().is_none_or(|l| l.parents.contains(id)));
+        if let Some((run, _)) = user {
+            // Condemned all the same: no further run begins with it.
+            sweep.waiting.push((id.clone(), format!("run {run} may build on it")));
+            live.push(seen);
+        } else if strict && !condemned.contains(id) {
+            live.push(seen);
+        } else {
+            going.insert(id);
+        }
+        sweep.condemn.push(Condemned {
+            run: id.clone(),
+            generation: seen.point.generation,
+            reason: reason.clone(),
+            at: order.now,
+            host: order.host.clone(),
+        });
+    }
+    let needed = needed(cluster, &live).await?;
+    let live_ids: BTreeSet<&RunId> = live.iter().map(|s| &s.point.id).collect();
+    let path = cluster.path();
+    let old = |l: &Listed, age: SignedDuration| l.modified.duration_until(order.now) > age;
+
+    // Packs, and the newest sign of life of each run.
+    let mut last_write: BTreeMap<RunId, Timestamp> = BTreeMap::new();
+    let runs = cluster.store().list(&path.runs()).await?;
+    for l in &runs {
+        if let Some(run) = run_folder(&l.name) {
+            let t = last_write.entry(run).or_insert(l.modified);
+            *t = (*t).max(l.modified);
+        }
+    }
+    for l in &leases.all {
+        if let Some(run) = run_of(&l.name, "lease") {
+            let t = last_write.entry(run).or_insert(l.modified);
+            *t = (*t).max(l.modified);
+        }
+    }
+    let committed = |run: &RunId| {
+        live_ids.contains(run) || going.contains(run) || survey.aborted.contains(run)
+    };
+    let removed =
+        removed(cluster, &condemned, last_write.keys().filter(|run| !committed(run)).cloned()).await?;
+    let ended = |run: &RunId| committed(run) || removed.contains(run);
+    for (run, last) in &last_write {
+        if !ended(run) && last.duration_until(order.now) > order.dead_after {
+            sweep.dead.push(run.clone());
+        }
+    }
+    for l in &runs {
+        let Some(run) = run_folder(&l.name) else { continue };
+        // A plan shows what will go. What does go is of runs that can commit no more.
+        let gone = ended(&run) || (!strict && sweep.dead.contains(&run));
+        let doomed = Doomed { name: l.name.clone(), size: l.size };
+        match pack_of(&l.name) {
+            Some(id) if needed.contains(&id) => sweep.kept_bytes += l.size,
+            Some(_) if gone => sweep.packs.push(doomed),
+            // Staging files of uploads that were cut.
+            None if gone && old(l, order.dead_after) => sweep.litter.push(doomed),
+            _ => sweep.kept_bytes += l.size,
+        }
+    }
+    for seen in survey.points.iter().filter(|s| going.contains(&s.point.id)) {
+        let name = path.point(&seen.point.id);
+        let size = cluster.store().head(&name).await?.map_or(0, |l| l.size);
+        sweep.points.push(Doomed { name, size });
+    }
+    let doomed = |l: Listed| Doomed { name: l.name, size: l.size };
+    for l in notes {
+        let Some(run) = run_folder(&l.name) else { continue };
+        if going.contains(&run) || (condemned.contains(&run) && !live_ids.contains(&run)) {
+            sweep.litter.push(doomed(l));
+        }
+    }
+    for l in leases.all {
+        let Some(run) = run_of(&l.name, "lease") else { continue };
+        if ended(&run) && !leases.active.contains_key(&run) && old(&l, order.dead_after) {
+            sweep.litter.push(doomed(l));
+        }
+    }
+    for l in cluster.store().list(&format!("{}/failed", path.folder())).await? {
+        if old(&l, order.keep_failed) {
+            sweep.litter.push(doomed(l));
+        }
+    }
+    if !order.wal.is_empty() {
+        // Whatever retention said: a point is complete with its WAL (R10).
+        let of_points: BTreeSet<String> = live
+            .iter()
+            .flat_map(|s| &s.point.wal)
+            .map(|w| path.segment(w.name.timeline, &w.name.to_string()))
+            .collect();
+        let all = cluster.store().list(&path.wal()).await?;
+        let can_go = |l: &Listed| order.wal.contains(&l.name) && !of_points.contains(&l.name);
+        sweep.wal = all.into_iter().filter(can_go).map(doomed).collect();
+    }
+    let seen: BTreeSet<&RunId> = survey.points.iter().map(|s| &s.point.id).collect();
+    let is_seen = |l: &Option<Lease>| l.as_ref().is_some_and(|l| l.parents.iter().all(|p| seen.contains(p)));
+    sweep.unseen = leases.active.iter().filter(|(_, l)| !is_seen(l)).map(|(run, _)| run.clone()).collect();
+    if let Some(run) = sweep.unseen.first() {
+        let why = format!("what run {run} builds on cannot be seen");
+        sweep.waiting = order.remove.keys().map(|id| (id.clone(), why.clone())).collect();
+        for part in [&mut sweep.points, &mut sweep.packs, &mut sweep.wal, &mut sweep.litter] {
+            part.clear();
+        }
+    }
+    Ok(sweep)
+}
+
+async fn remove(
+    cluster: &ClusterVault,
+    part: &[Doomed],
+    monitor: &dyn Monitor,
+    swept: &mut Swept,
+) -> Result<()> {
+    let store = cluster.store();
+    let mut results = futures::stream::iter(part)
+        .map(|d| async move { (d, store.delete(&d.name).await) })
+        .buffer_unordered(PARALLEL);
+    while let Some((d, result)) = results.next().await {
+        match result {
+            Ok(()) => {
+                swept.objects += 1;
+                swept.bytes += d.size;
+                store.prune_folder(&d.name);
+            }
+            Err(e) if e.store_kind() == Some(StoreErrorKind::Denied) => {
+                swept.refused.push((d.name.clone(), e.to_string()));
+            }
+            Err(e) => return Err(e),
+        }
+        if monitor.cancelled() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Leftovers of store probes above the clusters, older than a day.
+pub async fn probe_litter(store: &crate::Store, now: Timestamp) -> Result<Vec<Doomed>> {
+    let day = SignedDuration::from_hours(24);
+    let all = store.list(PROBE_FOLDER).await?;
+    Ok(all
+        .into_iter()
+        .filter(|l| l.modified.duration_until(now) > day)
+        .map(|l| Doomed { name: l.name, size: l.size })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_are_known_by_their_names() {
+        let run = "20261121T093512Z-k3f9q2";
+        let id = pack_of(&format!("db/a/7/runs/{run}/data-0012.pack")).unwrap();
+        assert_eq!((id.run.as_str(), id.class, id.number), (run, PackClass::Data, 12));
+        assert_eq!(pack_of(&format!("db/a/7/runs/{run}/data-0012.pack#1")), None);
+        assert_eq!(pack_of("db/a/7/runs/x/meta-0001.pack"), None);
+        assert_eq!(run_folder(&format!("db/a/7/runs/{run}/data-0012.pack#1")).unwrap().as_str(), run);
+    }
+}
