@@ -1,14 +1,16 @@
 //! Sessions with a server.
 //!
-//! Libpq's habits hold: PGHOST, PGPORT, PGUSER, PGDATABASE fill what the conninfo leaves out, and a
-//! password comes from PGPASSWORD or the password file (PGPASSFILE or ~/.pgpass, mode 0600), never
-//! from the policy. Keepalives are on, because a firewall that drops an idle backup session hours
-//! into a backup has cost people their backups (barman#333).
+//! Libpq's habits hold: [`crate::settings`] says where settings come from, [`crate::tls`] what `sslmode`
+//! does. Keepalives are on, because a firewall that drops an idle backup session hours into a backup
+//! has cost people their backups (barman#333).
 
 use crate::error::{PgError, Result};
+use crate::settings::{Settings, env, home};
+use crate::tls::Tls;
 use std::time::Duration;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, NoTls, Row, types::ToSql};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// An open session. Dropped = closed; the server ends an unfinished backup by itself then.
 pub struct Session {
@@ -22,51 +24,82 @@ impl std::fmt::Debug for Session {
     }
 }
 
-fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|v| !v.is_empty())
+/// The session that a conninfo (URL or `key=value` list) asks for, with defaults filled in.
+pub fn config(conninfo: &str) -> Result<Config> {
+    configure(&Settings::read(conninfo)?)
 }
 
-/// Parses a conninfo (URL or `key=value` list) and fills in defaults.
-pub fn config(conninfo: &str) -> Result<Config> {
-    // tokio-postgres knows neither of them; neither changes what a local session can do.
-    let mut c: Config = conninfo.parse().map_err(|e: tokio_postgres::Error| {
-        let why = std::error::Error::source(&e).map(|s| s.to_string()).unwrap_or_else(|| e.to_string());
-        PgError::Conninfo(why)
-    })?;
-    if c.get_password().is_some() {
-        return Err(PgError::Conninfo("it holds a password".into()));
+fn configure(s: &Settings) -> Result<Config> {
+    let bad = |what: &str| PgError::Conninfo(what.to_string());
+    let mut c = Config::new();
+    // An address without a name still has to be called something, to a certificate for example.
+    let hosts = s.get("host").or(s.get("hostaddr")).unwrap_or("/run/postgresql");
+    for host in hosts.split(',') {
+        c.host(if host.is_empty() { "/run/postgresql" } else { host });
     }
-    if c.get_hosts().is_empty() && c.get_hostaddrs().is_empty() {
-        match env("PGHOST") {
-            Some(h) => c.host(&h),
-            None => c.host("/run/postgresql"),
-        };
+    for address in s.get("hostaddr").into_iter().flat_map(|a| a.split(',')) {
+        c.hostaddr(address.parse().map_err(|_| bad("its hostaddr is not an ip address"))?);
     }
-    if c.get_ports().is_empty() {
-        c.port(env("PGPORT").and_then(|p| p.parse().ok()).unwrap_or(5432));
+    for port in s.get("port").unwrap_or("5432").split(',') {
+        c.port(if port.is_empty() { 5432 } else { port.parse().map_err(|_| bad("its port is not a number"))? });
     }
-    if c.get_user().is_none() {
-        c.user(env("PGUSER").or_else(|| env("USER")).unwrap_or_else(|| "postgres".into()));
+    c.user(s.get("user").map(str::to_string).or_else(|| env("USER")).unwrap_or_else(|| "postgres".into()));
+    c.dbname(s.get("dbname").unwrap_or("postgres"));
+    let seconds = |name: &str| Ok::<_, PgError>(s.parse(name)?.map(Duration::from_secs));
+    c.connect_timeout(seconds("connect_timeout")?.filter(|t| !t.is_zero()).unwrap_or(Duration::from_secs(10)));
+    c.keepalives(s.get("keepalives") != Some("0"));
+    c.keepalives_idle(seconds("keepalives_idle")?.filter(|t| !t.is_zero()).unwrap_or(Duration::from_secs(60)));
+    if let Some(t) = seconds("keepalives_interval")? {
+        c.keepalives_interval(t);
     }
-    if c.get_dbname().is_none() {
-        c.dbname(env("PGDATABASE").unwrap_or_else(|| "postgres".into()));
+    if let Some(n) = s.parse("keepalives_count")? {
+        c.keepalives_retries(n);
     }
-    if c.get_connect_timeout().is_none() {
-        c.connect_timeout(Duration::from_secs(10));
+    if let Some(ms) = s.parse("tcp_user_timeout")? {
+        c.tcp_user_timeout(Duration::from_millis(ms));
     }
-    c.keepalives(true).keepalives_idle(Duration::from_secs(60));
+    if let Some(options) = s.get("options") {
+        c.options(options);
+    }
+    match s.get("target_session_attrs") {
+        None | Some("any" | "prefer-standby") => {}
+        Some("read-write" | "primary") => {
+            c.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        Some("read-only" | "standby") => {
+            c.target_session_attrs(TargetSessionAttrs::ReadOnly);
+        }
+        Some(_) => return Err(bad("its target_session_attrs is unknown")),
+    }
+    match s.get("channel_binding") {
+        None | Some("prefer") => {}
+        Some("disable") => {
+            c.channel_binding(ChannelBinding::Disable);
+        }
+        Some("require") => {
+            c.channel_binding(ChannelBinding::Require);
+        }
+        Some(_) => return Err(bad("its channel_binding is none of disable, prefer, require")),
+    }
+    match s.get("sslnegotiation") {
+        None | Some("postgres") => {}
+        Some("direct") => {
+            c.ssl_negotiation(SslNegotiation::Direct);
+        }
+        Some(_) => return Err(bad("its sslnegotiation is neither postgres nor direct")),
+    }
     c.application_name("holdfast");
-    if let Some(p) = env("PGPASSWORD").or_else(|| pgpass(&c)) {
+    if let Some(p) = s.get("password").map(str::to_string).or_else(|| pgpass(s, &c)) {
         c.password(p);
     }
     Ok(c)
 }
 
 /// The password file's line for this session (libpq, fe-connect.c `passwordFromFile`).
-fn pgpass(c: &Config) -> Option<String> {
-    let file = match env("PGPASSFILE") {
+fn pgpass(s: &Settings, c: &Config) -> Option<String> {
+    let file = match s.get("passfile") {
         Some(f) => std::path::PathBuf::from(f),
-        None => std::path::PathBuf::from(env("HOME")?).join(".pgpass"),
+        None => home()?.join(".pgpass"),
     };
     let meta = std::fs::metadata(&file).ok()?;
     // As libpq: a file that others can read is ignored.
@@ -108,23 +141,35 @@ pub fn address(c: &Config) -> String {
 impl Session {
     /// Connects to the database that the conninfo (or the defaults) name.
     pub async fn connect(conninfo: &str) -> Result<Self> {
-        Self::open(config(conninfo)?).await
+        let settings = Settings::read(conninfo)?;
+        Self::open(configure(&settings)?, &settings).await
     }
 
     /// Connects to `database` of the same server.
     pub async fn connect_to(conninfo: &str, database: &str) -> Result<Self> {
-        let mut c = config(conninfo)?;
+        let settings = Settings::read(conninfo)?;
+        let mut c = configure(&settings)?;
         c.dbname(database);
-        Self::open(c).await
+        Self::open(c, &settings).await
     }
 
-    async fn open(c: Config) -> Result<Self> {
+    async fn open(mut c: Config, settings: &Settings) -> Result<Self> {
         let at = address(&c);
-        let (client, connection) = c.connect(NoTls).await.map_err(|e| connect_error(&at, &e))?;
-        tokio::spawn(async move {
-            // Its error reaches whoever uses the client.
-            let _ = connection.await;
-        });
+        // As in libpq, `sslmode` says nothing about Unix sockets.
+        let local = c.get_hosts().iter().all(|h| matches!(h, Host::Unix(_)));
+        let client = if local {
+            c.ssl_mode(SslMode::Disable);
+            let (client, connection) = c.connect(NoTls).await.map_err(|e| connect_error(&at, &e))?;
+            drive(connection);
+            client
+        } else {
+            let tls = Tls::new(settings)?;
+            c.ssl_mode(tls.mode);
+            let tls = MakeRustlsConnect::new(tls.config);
+            let (client, connection) = c.connect(tls).await.map_err(|e| connect_error(&at, &e))?;
+            drive(connection);
+            client
+        };
         let s = Session { client, at };
         // A backup session idles for hours inside no transaction, and must not be ended for that.
         s.batch(
@@ -161,6 +206,13 @@ impl Session {
         let row = self.row(sql, &[]).await?;
         row.try_get::<_, Option<String>>(0).map(Option::unwrap_or_default).map_err(|e| query_error(sql, &e))
     }
+}
+
+/// Runs a connection. Its error reaches whoever uses the client.
+fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static) {
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
 }
 
 fn connect_error(at: &str, e: &tokio_postgres::Error) -> PgError {
