@@ -53,6 +53,32 @@ pub enum Command {
         #[arg(long)]
         fast: bool,
     },
+    /// Show what the rules keep and what they let go; with --apply, mark it for the sweep
+    Expire {
+        /// A database, or one point to let go whatever the rules say
+        target: Option<String>,
+        /// Write the notes; without it, only the plan is shown
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Remove what was expired and what nobody needs any more
+    Sweep {
+        database: Option<String>,
+        /// Print what would be removed, touch nothing
+        #[arg(long)]
+        plan: bool,
+    },
+    /// Keep a point whatever the rules say
+    Hold(HoldArgs),
+    /// End a hold
+    Release {
+        /// The id of the hold (see `hold --list`)
+        hold: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+        #[arg(long)]
+        db: Option<String>,
+    },
     /// Check every setting that could make backup or recovery fail
     Doctor { database: Option<String> },
     /// Check the policy file
@@ -105,6 +131,24 @@ pub struct BackupArgs {
     /// Read every file, even those that show no sign of change
     #[arg(long)]
     pub reread: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// The point
+    #[arg(required_unless_present = "list")]
+    pub point: Option<String>,
+    /// Why it is held
+    #[arg(long, required_unless_present = "list")]
+    pub title: Option<String>,
+    /// Until when (2027-01-31, 2027-01-31T12:00:00Z); without it, until it is released
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// List the holds in force
+    #[arg(long, conflicts_with_all = ["point", "title", "until"])]
+    pub list: bool,
+    #[arg(long)]
+    pub db: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +216,9 @@ pub enum WalCommand {
         /// The timeline that the recovery goes to
         #[arg(long, hide = true)]
         timeline: Option<u32>,
+        /// What is missing behind this segment is not needed
+        #[arg(long, hide = true)]
+        reach: Option<String>,
         /// How long to try again when the store has trouble
         #[arg(long, default_value = "60s", value_name = "SPAN")]
         retry_for: String,

@@ -3,7 +3,8 @@
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use holdfast_core::{Lsn, RunId, TimelineId};
-use holdfast_vault::ClusterVault;
+use holdfast_vault::notes::PointNotes;
+use holdfast_vault::{ClusterVault, Notes};
 use holdfast_vault::point::{Body, FailedRun, Point, PointKind, Verified};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -33,9 +34,23 @@ pub struct PointView {
     pub verified_at: Option<jiff::Timestamp>,
     pub damaged_pages: u64,
     pub postgres_version: String,
+    /// Titles of the holds in force.
+    pub holds: Vec<String>,
 }
 
 impl PointView {
+    /// As [`PointView::new`], with all that notes say.
+    pub fn with_notes(p: &Point, vault: &str, notes: Option<&PointNotes>, now: jiff::Timestamp) -> Self {
+        let mut view = PointView::new(p, vault, notes.and_then(PointNotes::best));
+        if let Some(n) = notes {
+            view.holds = n.holds(now).map(|h| h.title.clone()).collect();
+            if n.expired(now).is_some() {
+                view.status = "expired";
+            }
+        }
+        view
+    }
+
     pub fn new(p: &Point, vault: &str, verified: Option<&Verified>) -> Self {
         PointView {
             id: p.id.clone(),
@@ -61,6 +76,7 @@ impl PointView {
             verified_at: verified.map(|v| v.at),
             damaged_pages: p.damaged.len() as u64,
             postgres_version: format!("{}.{}", p.server.version_num / 10_000, p.server.version_num % 10_000),
+            holds: Vec::new(),
         }
     }
 }
@@ -90,12 +106,14 @@ pub fn best_by_point(all: &[Verified]) -> BTreeMap<RunId, Verified> {
 /// Everything that the database has in its vaults.
 pub async fn list(ctx: &Context) -> Result<Listing> {
     let mut out = Listing { points: Vec::new(), failed: Vec::new(), problems: Vec::new() };
+    let now = jiff::Timestamp::now();
     for v in ctx.vaults()? {
         let vault = open_vault(&v).await?;
         for cluster in ctx.clusters(&vault).await? {
             let (points, errors) = cluster.points().await?;
-            let verified = best_by_point(&cluster.verifications().await?);
-            out.points.extend(points.iter().map(|p| PointView::new(p, &v.name, verified.get(&p.id))));
+            let notes = Notes::read(&cluster).await?;
+            let view = |p| PointView::with_notes(p, &v.name, notes.get(&p.id), now);
+            out.points.extend(points.iter().map(view));
             out.problems.extend(errors.iter().map(ToString::to_string));
             for l in cluster.store().list(&format!("{}/failed", cluster.path().folder())).await? {
                 if let Ok((Body::FailedRun(f), _)) = cluster.vault().get_record(&l.name).await {

@@ -7,6 +7,7 @@ pub mod context;
 pub mod doctor;
 pub mod error;
 pub mod restore;
+pub mod retention;
 pub mod state;
 pub mod users;
 pub mod verify;

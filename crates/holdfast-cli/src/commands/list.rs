@@ -58,6 +58,7 @@ fn row(p: &PointView) -> Vec<String> {
         holdfast_vault::point::PointKind::Incremental => "incremental",
     };
     let tags: Vec<String> = p.tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let held: String = p.holds.iter().map(|h| format!("[held: {h}] ")).collect();
     let status = if p.status == "succeeded" { String::new() } else { format!("[{}] ", p.status) };
     vec![
         p.id.to_string(),
@@ -69,7 +70,7 @@ fn row(p: &PointView) -> Vec<String> {
         p.timeline.to_string(),
         p.verified_level.clone().unwrap_or_else(|| "-".into()),
         p.vault.clone(),
-        format!("{status}{} {}", p.note, tags.join(" ")).trim().to_string(),
+        format!("{status}{held}{} {}", p.note, tags.join(" ")).trim().to_string(),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod expire;
 mod init;
 mod key;
 mod list;
@@ -29,6 +30,10 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Verify(a) => verify::run(cli, a).await,
         Command::Check { database, fast } => check::check(cli, database.as_deref(), *fast).await,
         Command::Doctor { database } => check::doctor(cli, database.as_deref()).await,
+        Command::Expire { target, apply } => expire::expire(cli, target.as_deref(), *apply).await,
+        Command::Sweep { database, plan } => expire::sweep(cli, database.as_deref(), *plan).await,
+        Command::Hold(a) => expire::hold(cli, a).await,
+        Command::Release { hold, reason, db } => expire::release(cli, hold, reason, db.as_deref()).await,
         Command::Validate => validate(cli),
         Command::Key(k) => key::run(cli, k).await,
     }

@@ -197,7 +197,7 @@ struct Job<'a> {
 impl Job<'_> {
     async fn execute(&mut self) -> Result<BackupReport> {
         for p in plan::parents(&self.plan) {
-            if self.cluster.is_condemned(&p).await? {
+            if !self.cluster.can_build_on(&p).await? {
                 return Err(EngineError::failed(format!("the parent {p} is being removed"), "run it again"));
             }
         }

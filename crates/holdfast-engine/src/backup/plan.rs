@@ -3,7 +3,7 @@
 use crate::error::Result;
 use holdfast_core::{Lsn, RunId};
 use holdfast_pg::server::Server;
-use holdfast_vault::ClusterVault;
+use holdfast_vault::{ClusterVault, Notes};
 use holdfast_vault::map::Layer;
 use holdfast_vault::point::{Point, PointKind};
 
@@ -65,6 +65,8 @@ pub async fn plan(cluster: &ClusterVault, server: &Server, wanted: KindWanted) -
     for p in points.into_iter().rev() {
         match unusable(&p, server) {
             Some(reason) => why = format!("point {} cannot be a parent: {reason}", p.id),
+            // It is on its way out: a sweep would have to wait for us, and its blocks to stay.
+            None if is_expired(cluster, &p.id).await? => why = format!("point {} is expired", p.id),
             None if cluster.is_condemned(&p.id).await? => why = format!("point {} is being removed", p.id),
             None => {
                 return Ok(BackupPlan {
@@ -77,6 +79,10 @@ pub async fn plan(cluster: &ClusterVault, server: &Server, wanted: KindWanted) -
         }
     }
     Ok(full(why))
+}
+
+async fn is_expired(cluster: &ClusterVault, id: &RunId) -> Result<bool> {
+    Ok(Notes::of_point(cluster, id).await?.expired(jiff::Timestamp::now()).is_some())
 }
 
 /// §2.3: what rules a parent out for good. Content decides what changed, so timelines do not matter;

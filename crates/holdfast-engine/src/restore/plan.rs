@@ -6,7 +6,7 @@ use super::target::{Resolved, ServerTarget, Target, resolve};
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use crate::wal::archive::WalArchive;
-use holdfast_core::{ByteSize, DatabaseName, Lsn, RunId, TimelineId};
+use holdfast_core::{ByteSize, DatabaseName, Lsn, RunId, SegmentName, TimelineId};
 use holdfast_pg::process::Programs;
 use holdfast_vault::ClusterVault;
 use holdfast_vault::point::Point;
@@ -48,6 +48,8 @@ pub struct RestorePlan {
     pub wal_end: Lsn,
     pub wal_end_time: Option<jiff::Timestamp>,
     pub wal_segments: u64,
+    /// The last segment of them.
+    pub wal_last: Option<SegmentName>,
     /// The directory holds a restore that was broken off: it is emptied first.
     pub replaces_partial: bool,
     pub recovery_settings: BTreeMap<String, String>,
@@ -80,6 +82,7 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         ));
     }
     notes.extend(check_created(&r)?);
+    check_end(&archive, &r)?;
     let replaces_partial = check_target(&o.to)?;
     let tablespaces = tablespaces(p, o)?;
     for t in &tablespaces {
@@ -138,6 +141,7 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         wal_end: r.wal_end,
         wal_end_time: r.wal_end_time,
         wal_segments: r.wal.len() as u64,
+        wal_last: r.wal.last().copied(),
         replaces_partial,
         recovery_settings: p.server.recovery_settings.clone(),
         shared_preload_libraries: p.server.shared_preload_libraries.clone(),
@@ -278,6 +282,25 @@ fn check_created(r: &Resolved) -> Result<Vec<String>> {
         notes.push(format!("recovery creates a tablespace at `{at}`, as on the source"));
     }
     Ok(notes)
+}
+
+/// Without a target the server would stop where WAL is missing, though later WAL is there. A point of which
+/// a sweep kept only its own segments is like that, and a point before a gap.
+fn check_end(archive: &WalArchive, r: &Resolved) -> Result<()> {
+    let (ServerTarget::None, Some(last)) = (&r.server, r.wal.last()) else { return Ok(()) };
+    let reached = last.number(archive.segment_size());
+    let later = archive.segments.get(&r.timeline).and_then(|s| s.range(reached + 1..).next());
+    match later {
+        None => Ok(()),
+        Some(later) => Err(EngineError::refused(
+            format!(
+                "point {} cannot be recovered to the end of the wal: what follows {last} is missing, up to {}",
+                r.point.id,
+                SegmentName::new(r.timeline, *later, archive.segment_size())
+            ),
+            format!("--immediate restores the point itself, --lsn {} what follows it", r.wal_end),
+        )),
+    }
 }
 
 /// Free bytes for this user where `path` is or will be.

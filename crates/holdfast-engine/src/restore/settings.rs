@@ -56,8 +56,13 @@ pub fn restore_command(program: &Path, policy: &Path, plan: &RestorePlan) -> Str
         true => format!(" --vault {}", shell_quote(&plan.vault)),
         false => String::new(),
     };
+    // The server reads ahead of its target, beyond which WAL may be missing.
+    let reach = match (&plan.server_target, &plan.wal_last) {
+        (ServerTarget::None, _) | (_, None) => String::new(),
+        (_, Some(last)) => format!(" --reach {last}"),
+    };
     format!(
-        "{} --config {} wal get --db {} --cluster {} --timeline {}{vault} %f \"%p\"",
+        "{} --config {} wal get --db {} --cluster {} --timeline {}{reach}{vault} %f \"%p\"",
         word(program),
         word(policy),
         shell_quote(plan.database.as_str()),

@@ -43,6 +43,10 @@ pub struct GetOptions {
     /// The timeline that this recovery goes to: segments of a branch that it left are not handed out.
     pub timeline: Option<holdfast_core::TimelineId>,
     pub prefetch: u64,
+    /// The recovery has a target, and the plan found WAL without a gap up to here. What is missing beyond
+    /// it is not needed: the server only reads ahead. (If it did need it, it would say so itself, "recovery
+    /// ended before configured recovery target was reached".)
+    pub reach: Option<SegmentName>,
 }
 
 /// Fetches `name` to `dest`. Vaults are tried in order: the first that has it wins; "absent" needs
@@ -97,12 +101,20 @@ async fn try_all(
                     )
                 })?,
             };
-            if let (WalFileName::Segment(s), Some(t)) = (kind, options.timeline)
-                && !on_the_way(&cluster, s, t).await?
-            {
-                return Ok(Some(Got::CertainlyAbsent));
+            let size = cluster.record().wal_segment_size;
+            let beyond = match (kind, options.reach) {
+                (WalFileName::Segment(s), Some(reach)) => s.number(size) > reach.number(size),
+                _ => false,
+            };
+            if let (WalFileName::Segment(s), Some(t)) = (kind, options.timeline) {
+                match on_the_way(&cluster, s, t).await {
+                    Ok(true) => {}
+                    Err(EngineError::Failed { .. }) if beyond => return Ok(Some(Got::CertainlyAbsent)),
+                    Ok(false) => return Ok(Some(Got::CertainlyAbsent)),
+                    Err(e) => return Err(e),
+                }
             }
-            from_cluster(&cluster, name, kind, dest).await.map(Some)
+            from_cluster(&cluster, name, kind, dest, beyond).await.map(Some)
         };
         match result.await {
             Ok(Some(Got::File)) => return Ok(Got::File),
@@ -158,11 +170,18 @@ async fn on_the_way(
     Ok(true)
 }
 
-async fn from_cluster(cluster: &ClusterVault, name: &str, kind: WalFileName, dest: &Path) -> Result<Got> {
+async fn from_cluster(
+    cluster: &ClusterVault,
+    name: &str,
+    kind: WalFileName,
+    dest: &Path,
+    beyond_reach: bool,
+) -> Result<Got> {
     let t = kind.timeline();
     match kind {
         WalFileName::Segment(segment) => match fetch(cluster, segment, dest).await? {
             true => Ok(Got::File),
+            false if beyond_reach => Ok(Got::CertainlyAbsent),
             false => {
                 refuse_gap(cluster, segment).await?;
                 Ok(Got::CertainlyAbsent)

@@ -1,0 +1,193 @@
+//! `holdfast expire`, `sweep`, `hold`, `release`
+
+use super::{Done, context};
+use crate::args::{Cli, HoldArgs};
+use crate::{output, policy};
+use holdfast_core::{ByteSize, time};
+use holdfast_engine::Context;
+use holdfast_engine::retention::expire::{ExpirePlan, Row};
+use holdfast_engine::retention::sweep::SweepReport;
+use holdfast_engine::retention::{self, hold as holds};
+use holdfast_vault::point::{Hold, PointKind};
+use serde_json::json;
+
+/// The context of a target: a database, or a point in one of the databases.
+fn target<'a>(cli: &Cli, target: Option<&'a str>) -> anyhow::Result<(Vec<Context>, Option<&'a str>)> {
+    let p = policy::read(&policy::locate(cli.config.as_deref())?)?;
+    match target {
+        Some(t) if p.databases.keys().any(|d| d.as_str() == t) => Ok((vec![context(cli, Some(t))?.0], None)),
+        // Ids begin with a date; anything else is a database that does not exist, and is told so.
+        Some(t) if t.starts_with("20") => {
+            let all = p.databases.keys().map(|d| Ok(context(cli, Some(d.as_str()))?.0));
+            Ok((all.collect::<anyhow::Result<_>>()?, Some(t)))
+        }
+        other => Ok((vec![context(cli, other)?.0], None)),
+    }
+}
+
+pub async fn expire(cli: &Cli, what: Option<&str>, apply: bool) -> Done {
+    let (contexts, point) = target(cli, what)?;
+    let mut plans = Vec::new();
+    let mut missing = None;
+    for ctx in &contexts {
+        match retention::expire::plan(ctx, point, apply).await {
+            Ok(p) => plans.extend(p),
+            // In one of the others, perhaps.
+            Err(e @ holdfast_engine::EngineError::NotFound { .. }) if contexts.len() > 1 => missing = Some(e),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    if let (true, Some(e)) = (plans.is_empty(), missing) {
+        return Err(e.into());
+    }
+    let written = if apply { retention::expire::apply(&plans).await? } else { 0 };
+    let alarms = plans.iter().any(|p| !p.alarms.is_empty());
+    if cli.json {
+        output::json(&json!({ "plans": plans, "applied": apply, "expired": written }));
+    } else {
+        for p in &plans {
+            print_plan(p, point);
+        }
+        let n = plans.iter().map(ExpirePlan::expires).sum::<usize>();
+        output::line(&match (n, apply) {
+            (0, _) => "nothing to expire".to_string(),
+            (n, true) => format!("{n} points expired; `holdfast sweep` removes them after `sweep-after`"),
+            (n, false) => format!("{n} points would be expired; run it with --apply to do so"),
+        });
+    }
+    Ok(if alarms { 3 } else { 0 })
+}
+
+fn print_plan(p: &ExpirePlan, only: Option<&str>) {
+    output::line(&format!("vault {}", p.vault));
+    let head = ["POINT", "KIND", "TIME", "SIZE", "VERDICT", "REASONS"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    let shown = |r: &&Row| only.is_none_or(|id| r.point.as_str().starts_with(id));
+    rows.extend(p.points.iter().filter(shown).map(|r| {
+        vec![
+            r.point.to_string(),
+            match r.kind {
+                PointKind::Full => "full".into(),
+                PointKind::Incremental => "incremental".into(),
+            },
+            time::short(r.time),
+            ByteSize(r.size_bytes).to_string(),
+            r.verdict.into(),
+            r.reasons.join("; "),
+        ]
+    }));
+    output::table(&rows);
+    for a in &p.alarms {
+        output::line(&format!("WARN {a}"));
+    }
+    match &p.frees_unknown {
+        Some(why) => output::line(&format!("what it would free is unknown: {why}")),
+        None => output::line(&format!(
+            "frees {} in {} objects, {} of it in {} wal segments",
+            ByteSize(p.frees.bytes),
+            p.frees.objects,
+            ByteSize(p.frees.wal_bytes),
+            p.frees.wal_segments
+        )),
+    }
+}
+
+pub async fn sweep(cli: &Cli, db: Option<&str>, plan: bool) -> Done {
+    let (ctx, progress) = context(cli, db)?;
+    let result = retention::sweep::run(&ctx, plan).await;
+    progress.finish();
+    let reports = result?;
+    let refused = reports.iter().any(|r| !r.refused.is_empty());
+    if cli.json {
+        output::json(&json!({ "plan": plan, "sweeps": reports }));
+    } else {
+        for r in &reports {
+            print_sweep(r, plan);
+        }
+        if reports.is_empty() {
+            output::line("nothing is stored yet");
+        }
+    }
+    Ok(if refused { 3 } else { 0 })
+}
+
+fn print_sweep(r: &SweepReport, plan: bool) {
+    output::line(&format!("vault {}, cluster {}", r.vault, r.cluster));
+    let verb = if plan { "would go" } else { "gone" };
+    for (id, why) in &r.points {
+        output::line(&format!("  point {id} {verb}: {why}"));
+    }
+    for (id, why) in &r.waiting {
+        output::line(&format!("  point {id} stays for now: {why}"));
+    }
+    for id in &r.dead_runs {
+        output::line(&format!("  run {id} died without a point"));
+    }
+    for id in &r.active_runs {
+        output::line(&format!("  run {id} is under way"));
+    }
+    for (what, c) in [("packs", r.packs), ("wal files", r.wal), ("other objects", r.other)] {
+        if c.objects > 0 {
+            output::line(&format!("  {} {what}, {} {verb}", c.objects, ByteSize(c.bytes)));
+        }
+    }
+    output::line(&format!("  {} of packs stay", ByteSize(r.kept_pack_bytes)));
+    if let Some(c) = r.removed {
+        output::line(&format!("  removed {} objects, {}", c.objects, ByteSize(c.bytes)));
+    }
+    for f in &r.refused {
+        output::line(&format!("  WARN not removed: {f}"));
+    }
+}
+
+pub async fn hold(cli: &Cli, a: &HoldArgs) -> Done {
+    let (Some(point), Some(title)) = (&a.point, &a.title) else {
+        let (ctx, _) = context(cli, a.db.as_deref())?;
+        let all = holds::list(&ctx).await?;
+        if cli.json {
+            let list: Vec<_> = all.iter().map(|(vault, h)| json!({ "vault": vault, "hold": h })).collect();
+            output::json(&json!({ "holds": list }));
+        } else if all.is_empty() {
+            output::line("no holds");
+        } else {
+            let head = ["HOLD", "POINT", "UNTIL", "VAULT", "TITLE"];
+            let mut rows = vec![head.map(String::from).to_vec()];
+            rows.extend(all.iter().map(|(vault, h)| {
+                let until = h.until.map_or_else(|| "released".into(), time::short);
+                vec![h.id.to_string(), h.point.to_string(), until, vault.clone(), h.title.clone()]
+            }));
+            output::table(&rows);
+        }
+        return Ok(0);
+    };
+    let until = a.until.as_deref().map(parse_until).transpose()?;
+    let (ctx, _) = context(cli, a.db.as_deref())?;
+    let h = holds::hold(&ctx, point, title, until).await?;
+    tell(cli, &h, "held");
+    Ok(0)
+}
+
+/// A time, or a day: the hold ends when it begins, in UTC.
+fn parse_until(text: &str) -> anyhow::Result<jiff::Timestamp> {
+    if let Ok(day) = text.parse::<jiff::civil::Date>()
+        && text.len() == 10
+    {
+        return Ok(day.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp());
+    }
+    Ok(time::parse_instant(text, jiff::Timestamp::now()).map_err(holdfast_engine::EngineError::from)?)
+}
+
+pub async fn release(cli: &Cli, id: &str, reason: &str, db: Option<&str>) -> Done {
+    let (ctx, _) = context(cli, db)?;
+    let h = holds::release(&ctx, id, reason).await?;
+    tell(cli, &h, "released");
+    Ok(0)
+}
+
+fn tell(cli: &Cli, h: &Hold, word: &str) {
+    if cli.json {
+        output::json(&json!({ "hold": h, "status": word }));
+    } else {
+        output::line(&format!("point {} is {word}: {} (hold {})", h.point, h.title, h.id));
+    }
+}

@@ -1,0 +1,194 @@
+//! `expire`: which points the rules let go, and the notes that say so.
+//!
+//! The promise: nothing is removed. A plan shows every point with the reasons for its verdict; applying
+//! it writes a signed note beside each point that goes, with the reason. A sweep removes what was
+//! expired, later, after asking the rules again; until then a hold brings it back.
+//!
+//! Crash: some notes are written, the others are not. The next `expire` finds the same.
+
+use super::Holdings;
+use crate::context::Context;
+use crate::error::{EngineError, Result};
+use crate::state::hostname;
+use holdfast_core::RunId;
+use holdfast_vault::point::{Body, Expired, PointKind};
+use holdfast_vault::sweep;
+use holdfast_vault::{ClusterVault, Signer};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A point in the plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub point: RunId,
+    pub cluster: String,
+    pub kind: PointKind,
+    /// The state that it holds.
+    pub time: Timestamp,
+    pub size_bytes: u64,
+    pub stored_bytes: u64,
+    /// `keep`, `expire` (this plan does it) or `expired` (a note says so already).
+    pub verdict: &'static str,
+    pub reasons: Vec<String>,
+}
+
+/// What a sweep could remove then.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Frees {
+    pub objects: u64,
+    pub bytes: u64,
+    pub wal_segments: u64,
+    pub wal_bytes: u64,
+}
+
+/// The plan for one vault.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExpirePlan {
+    pub vault: String,
+    pub points: Vec<Row>,
+    /// Points that do not count, and notes that do not.
+    pub alarms: Vec<String>,
+    /// Of everything that is expired or would be.
+    pub frees: Frees,
+    /// Why that is not known.
+    pub frees_unknown: Option<String>,
+    #[serde(skip)]
+    by_hand: bool,
+    #[serde(skip)]
+    notes: Vec<(ClusterVault, RunId, String)>,
+}
+
+impl ExpirePlan {
+    /// How many points it expires.
+    pub fn expires(&self) -> usize {
+        self.notes.len()
+    }
+}
+
+/// Plans. With `point` (an id or its beginning) only that one, whatever the rules say of it; guards hold
+/// all the same.
+pub async fn plan(ctx: &Context, point: Option<&str>, ask_clock: bool) -> Result<Vec<ExpirePlan>> {
+    let mut out = Vec::new();
+    let all = Holdings::of_vaults(ctx, ask_clock).await?;
+    if let Some(id) = point {
+        let hits: Vec<&RunId> = all
+            .iter()
+            .flat_map(|h| h.clusters.iter().flat_map(|c| c.points.iter().map(|s| &s.point.id)))
+            .filter(|run| run.as_str().starts_with(id))
+            .collect();
+        let Some(first) = hits.first() else {
+            return Err(EngineError::not_found(format!("there is no point `{id}`"), "see `holdfast list`"));
+        };
+        if hits.iter().any(|h| h != first) {
+            return Err(EngineError::usage(
+                format!("`{id}` stands for {} points", hits.len()),
+                "write more of its id",
+            ));
+        }
+        for h in &all {
+            let guards = h.guards_of(first);
+            if !guards.is_empty() {
+                return Err(EngineError::refused(
+                    format!("point {first} stays in vault `{}`: {}", h.vault_policy.name, guards.join("; ")),
+                    "release its holds, or make and verify newer points first; \
+                     the newest success, the newest verified point and `at-least` are never expired",
+                ));
+            }
+        }
+    }
+    for h in &all {
+        out.push(plan_vault(ctx, h, point).await?);
+    }
+    Ok(out)
+}
+
+async fn plan_vault(ctx: &Context, h: &Holdings, by_hand: Option<&str>) -> Result<ExpirePlan> {
+    let mut plan = ExpirePlan {
+        vault: h.vault_policy.name.clone(),
+        points: Vec::new(),
+        alarms: h.decision.alarms.iter().map(|a| format!("{a}. {}", a.hint())).collect(),
+        frees: Frees::default(),
+        frees_unknown: None,
+        by_hand: by_hand.is_some(),
+        notes: Vec::new(),
+    };
+    for held in &h.clusters {
+        let ignored = held.notes.ignored.iter();
+        plan.alarms.extend(ignored.map(|n| format!("the note {n} does not count: it is damaged, or a host signed what only an operator may say")));
+        plan.alarms.extend(held.damaged.iter().map(|d| format!("{d}; nothing of its cluster is swept")));
+        let mut going: BTreeMap<RunId, String> = BTreeMap::new();
+        for seen in held.points.iter().rev() {
+            let p = &seen.point;
+            let Some(v) = h.verdict(&p.id) else { continue };
+            let mut reasons: Vec<String> = v.reasons.iter().map(ToString::to_string).collect();
+            let noted = held.notes.get(&p.id).and_then(|n| n.expired(h.now));
+            let chosen = by_hand.is_some_and(|id| p.id.as_str().starts_with(id));
+            let verdict = match noted {
+                Some((_, note)) => {
+                    reasons = vec![note.reason.clone()];
+                    if !note.by_hand && v.keep {
+                        reasons.push("the rules want it again, so no sweep removes it".into());
+                        "keep"
+                    } else {
+                        going.insert(p.id.clone(), note.reason.clone());
+                        "expired"
+                    }
+                }
+                None if chosen || (by_hand.is_none() && !v.keep) => {
+                    let reason = if chosen { "by hand".to_string() } else { reasons.join("; ") };
+                    going.insert(p.id.clone(), reason.clone());
+                    plan.notes.push((held.cluster.clone(), p.id.clone(), reason));
+                    "expire"
+                }
+                None => "keep",
+            };
+            plan.points.push(Row {
+                point: p.id.clone(),
+                cluster: p.cluster.to_string(),
+                kind: p.kind,
+                time: p.stop_time,
+                size_bytes: p.size_bytes,
+                stored_bytes: p.stored_bytes,
+                verdict,
+                reasons,
+            });
+        }
+        let order = super::sweep::order(ctx, h, held, going).await?;
+        match sweep::plan(&held.cluster, &order).await {
+            Ok(s) => {
+                plan.frees.wal_segments += s.wal.len() as u64;
+                plan.frees.wal_bytes += s.wal.iter().map(|d| d.size).sum::<u64>();
+                plan.frees.objects += s.doomed().count() as u64;
+                plan.frees.bytes += s.bytes();
+            }
+            Err(e) => plan.frees_unknown = Some(e.to_string()),
+        }
+    }
+    Ok(plan)
+}
+
+/// Writes the notes of a plan; returns how many.
+pub async fn apply(plans: &[ExpirePlan]) -> Result<usize> {
+    let mut written = 0;
+    for plan in plans {
+        for (cluster, point, reason) in &plan.notes {
+            let at = Timestamp::now();
+            let note = Body::Expired(Expired {
+                point: point.clone(),
+                reason: reason.clone(),
+                by_hand: plan.by_hand,
+                at,
+                host: hostname(),
+            });
+            let name = cluster.path().note(point, &RunId::generate(at), "expired");
+            cluster.vault().put_record(&name, &note, Signer::Operator).await?;
+            written += 1;
+        }
+    }
+    Ok(written)
+}
+
+/// Spans that a sweep works with.
+pub(super) const DEAD_AFTER: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const KEEP_FAILED: SignedDuration = SignedDuration::from_hours(90 * 24);

@@ -1,0 +1,215 @@
+//! Retention at work: what the policy's rules make of a vault.
+//!
+//! [`Holdings`] gathers what one vault has of a database and asks
+//! [`holdfast_core::retention`], which decides. [`expire`] prints and notes what may go, [`sweep`]
+//! removes it, [`hold`] keeps a point whatever the rules say.
+//!
+//! Nothing here deletes but a sweep, and a sweep asks the rules again.
+
+pub mod expire;
+pub mod hold;
+pub mod sweep;
+
+use crate::context::{Context, open_vault};
+use crate::error::{EngineError, Result};
+use holdfast_core::policy;
+use holdfast_core::retention::{Candidate, Decision, Hold, Reason, Rules, WalKeep, decide, wal_needs};
+use holdfast_core::{ClusterId, RunId};
+use holdfast_vault::vault::Seen;
+use holdfast_vault::{ClusterVault, Notes, Signer, Vault};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::collections::BTreeMap;
+
+/// What one vault has of a database, and what the rules say of it.
+#[derive(Debug)]
+pub struct Holdings {
+    pub vault_policy: policy::Vault,
+    pub vault: Vault,
+    pub clusters: Vec<Held>,
+    pub rules: Rules,
+    /// Of all points but those that a person expired.
+    pub decision: Decision,
+    /// With those as well: says what guards them.
+    with_expired: Decision,
+    candidates: Vec<Candidate>,
+    pub now: Timestamp,
+}
+
+/// One cluster of it.
+#[derive(Debug)]
+pub struct Held {
+    pub cluster: ClusterVault,
+    pub points: Vec<Seen>,
+    pub notes: Notes,
+    /// Point records that do not open.
+    pub damaged: Vec<String>,
+}
+
+/// The rules that a policy has for a vault: those of the tiers and copies that go there.
+pub fn rules(ctx: &Context, vault: &str) -> Result<Rules> {
+    let tiers = ctx.plan.tiers.iter().filter(|(_, t)| t.vaults.iter().any(|v| v == vault));
+    let copies = ctx.plan.copies.iter().filter(|(_, c)| c.to == vault);
+    let keeps = tiers
+        .clone()
+        .map(|(name, t)| (format!("tier {name}"), t.keep.clone()))
+        .chain(copies.map(|(name, c)| (format!("copy {name}"), c.keep.clone())))
+        .collect();
+    // Days begin where the (first) tier says that they do.
+    let zone = tiers.map(|(_, t)| t.timezone.as_str()).next().unwrap_or("UTC");
+    let timezone = TimeZone::get(zone).map_err(|_| {
+        EngineError::usage(format!("`{zone}` is not a time zone"), "write an IANA name such as Europe/Berlin")
+    })?;
+    Ok(Rules { keeps, wal_keep: ctx.plan.wal.keep, timezone })
+}
+
+fn candidate(seen: &Seen, notes: &Notes) -> Candidate {
+    let p = &seen.point;
+    let verified = notes.get(&p.id).and_then(|n| n.best()).map(|v| v.at);
+    Candidate {
+        id: p.id.clone(),
+        cluster: p.cluster.clone(),
+        timeline: p.timeline,
+        redo_lsn: p.redo_lsn,
+        start_lsn: p.start_lsn,
+        stop_lsn: p.stop_lsn,
+        stop_time: p.stop_time,
+        stored_at: seen.stored_at,
+        generation: p.generation,
+        size_bytes: p.size_bytes,
+        partial: !p.damaged.is_empty(),
+        verified,
+        trusted: seen.signer == Signer::Operator || verified.is_some(),
+        tags: p.tags.clone(),
+        timeline_history: p.server.timeline_history.clone(),
+    }
+}
+
+/// Whether no person may expire a point that stays for this reason.
+pub fn guards(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NewestSuccess
+            | Reason::NewestVerified
+            | Reason::AtLeast { .. }
+            | Reason::Hold { .. }
+            | Reason::Locked { .. }
+    )
+}
+
+impl Holdings {
+    /// Reads what `vault` has, as of `now` (the store's clock where it was asked).
+    pub async fn read(ctx: &Context, vault: policy::Vault, now: Timestamp) -> Result<Self> {
+        let opened = open_vault(&vault).await?;
+        let mut clusters = Vec::new();
+        for cluster in ctx.clusters(&opened).await? {
+            let survey = cluster.survey().await?;
+            let notes = Notes::read(&cluster).await?;
+            let damaged = survey.damaged.iter().map(ToString::to_string).collect();
+            clusters.push(Held { cluster, points: survey.points, notes, damaged });
+        }
+        let rules = rules(ctx, &vault.name)?;
+        let mut holds = Vec::new();
+        let (mut all, mut rest) = (Vec::new(), Vec::new());
+        for held in &clusters {
+            holds.extend(held.notes.holds(now).map(|h| Hold {
+                id: h.id.clone(),
+                point: h.point.clone(),
+                title: h.title.clone(),
+                until: h.until,
+            }));
+            for seen in &held.points {
+                let c = candidate(seen, &held.notes);
+                let by_hand = held
+                    .notes
+                    .get(&seen.point.id)
+                    .is_some_and(|n| n.expired(now).is_some() && n.expired_by_hand());
+                if !by_hand {
+                    rest.push(c.clone());
+                }
+                all.push(c);
+            }
+        }
+        let locks = BTreeMap::new();
+        let decision = decide(&rest, &holds, &locks, &rules, now);
+        let with_expired = decide(&all, &holds, &locks, &rules, now);
+        Ok(Holdings {
+            vault_policy: vault,
+            vault: opened,
+            clusters,
+            rules,
+            decision,
+            with_expired,
+            candidates: all,
+            now,
+        })
+    }
+
+    /// The vaults of the database, each as of the store's own clock if `ask` (which writes and removes a
+    /// small object), else as of this host's.
+    pub async fn of_vaults(ctx: &Context, ask: bool) -> Result<Vec<Self>> {
+        let mut out = Vec::new();
+        for v in ctx.vaults()? {
+            let now = if ask { crate::context::open_store(&v)?.clock().await?.0 } else { Timestamp::now() };
+            out.push(Holdings::read(ctx, v, now).await?);
+        }
+        Ok(out)
+    }
+
+    /// Whether the rules keep a point (asked without what persons expired), and why.
+    pub fn verdict(&self, id: &RunId) -> Option<&holdfast_core::retention::Verdict> {
+        let of = |d: &'_ Decision| d.verdicts.iter().position(|v| &v.id == id);
+        match of(&self.decision) {
+            Some(i) => self.decision.verdicts.get(i),
+            None => of(&self.with_expired).and_then(|i| self.with_expired.verdicts.get(i)),
+        }
+    }
+
+    /// What forbids that a person expires the point.
+    pub fn guards_of(&self, id: &RunId) -> Vec<String> {
+        let verdict = self.with_expired.verdicts.iter().find(|v| &v.id == id);
+        verdict.into_iter().flat_map(|v| &v.reasons).filter(|r| guards(r)).map(ToString::to_string).collect()
+    }
+
+    /// The WAL that stays if the points in `going` go.
+    pub fn wal_keep(&self, going: &dyn Fn(&RunId) -> bool) -> WalKeep {
+        let kept: Vec<&Candidate> = self.candidates.iter().filter(|c| !going(&c.id)).collect();
+        wal_needs(&kept, &self.decision, &self.rules, self.now)
+    }
+
+    /// May this point go now: somebody expired it, at least `grace` ago by the store's clock, nothing holds
+    /// it, and the rules (or the guards, if a person did it) still agree. `Err` says why not.
+    pub fn may_go(
+        &self,
+        held: &Held,
+        id: &RunId,
+        grace: holdfast_core::time::Duration,
+    ) -> Option<Result<String, String>> {
+        let notes = held.notes.get(id)?;
+        let Some((at, note)) = notes.expired(self.now) else {
+            return notes.expired_at_all().then(|| Err("it is held".into()));
+        };
+        if notes.expired_by_hand() {
+            let guards = self.guards_of(id);
+            if !guards.is_empty() {
+                return Some(Err(guards.join("; ")));
+            }
+        } else if let Some(v) = self.verdict(id)
+            && v.keep
+        {
+            let why: Vec<String> = v.reasons.iter().map(ToString::to_string).collect();
+            return Some(Err(format!("the rules want it again: {}", why.join("; "))));
+        }
+        let waited = at.duration_until(self.now).as_secs().max(0) as u64;
+        if waited < grace.0 {
+            let left = holdfast_core::time::Duration(grace.0 - waited);
+            return Some(Err(format!("expired, removed in {left} at the earliest (`sweep-after`)")));
+        }
+        Some(Ok(note.reason.clone()))
+    }
+
+    /// The cluster that a point is in.
+    pub fn held_of(&self, cluster: &ClusterId) -> Option<&Held> {
+        self.clusters.iter().find(|h| &h.cluster.path().cluster == cluster)
+    }
+}

@@ -1,0 +1,170 @@
+//! `sweep`: removes what was expired and what nobody needs; see [`holdfast_vault::sweep`] for how.
+//!
+//! A point goes if an operator's note expired it at least `sweep-after` ago, nothing holds it, and the
+//! rules still say so. WAL goes if neither a point nor the window needs it. Runs that died without a
+//! point are aborted after a day without a sign of life, and their packs go.
+
+use super::{Held, Holdings};
+use crate::context::Context;
+use crate::error::{EngineError, Result};
+use crate::state::hostname;
+use holdfast_core::{RunId, SegmentName};
+use holdfast_vault::sweep::{self, Order, Sweep, Swept};
+use holdfast_vault::{StoreErrorKind, VaultError};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Objects of one kind.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Count {
+    pub objects: u64,
+    pub bytes: u64,
+}
+
+/// What a sweep of one cluster does, or did.
+#[derive(Debug, Clone, Serialize)]
+pub struct SweepReport {
+    pub vault: String,
+    pub cluster: String,
+    /// Points that go, and why.
+    pub points: BTreeMap<RunId, String>,
+    /// Points that are expired and stay for now, and why.
+    pub waiting: BTreeMap<RunId, String>,
+    /// Runs that died without a point.
+    pub dead_runs: Vec<RunId>,
+    pub active_runs: Vec<RunId>,
+    pub packs: Count,
+    pub wal: Count,
+    /// Notes, leases, old failures, what cut uploads left, records of points.
+    pub other: Count,
+    pub kept_pack_bytes: u64,
+    /// What was removed; absent in a plan.
+    pub removed: Option<Count>,
+    /// Objects that the store would not let go.
+    pub refused: Vec<String>,
+}
+
+fn count(d: &[sweep::Doomed]) -> Count {
+    Count { objects: d.len() as u64, bytes: d.iter().map(|d| d.size).sum() }
+}
+
+/// The order for [`sweep`] if the points in `going` go: with the WAL that nothing needs then.
+pub(super) async fn order(
+    ctx: &Context,
+    h: &Holdings,
+    held: &Held,
+    going: BTreeMap<RunId, String>,
+) -> Result<Order> {
+    let _ = ctx;
+    let path = held.cluster.path();
+    let size = held.cluster.record().wal_segment_size;
+    // What goes in other clusters too: only this one's points matter for its WAL.
+    let keep = h.wal_keep(&|id| going.contains_key(id));
+    let mut wal = BTreeSet::new();
+    for l in held.cluster.store().list(&path.wal()).await? {
+        if l.name.contains("/conflict/") {
+            // A person has to look at these first.
+            continue;
+        }
+        let file = l.name.rsplit('/').next().unwrap_or_default();
+        // Segments, and what is named after one: `NAME.partial`, `NAME.OFFSET.backup`.
+        let Some(segment) = file.get(..24).and_then(|s| s.parse::<SegmentName>().ok()) else { continue };
+        let (start, end) = (segment.start(size), segment.end(size));
+        if keep.needs(&path.cluster, segment.timeline, start, end, l.modified).is_none() {
+            wal.insert(l.name);
+        }
+    }
+    Ok(Order {
+        remove: going,
+        wal,
+        now: h.now,
+        dead_after: super::expire::DEAD_AFTER,
+        keep_failed: super::expire::KEEP_FAILED,
+        host: hostname(),
+    })
+}
+
+fn report(h: &Holdings, held: &Held, order: &Order, waiting: &BTreeMap<RunId, String>, s: &Sweep) -> SweepReport {
+    let mut waiting = waiting.clone();
+    waiting.extend(s.waiting.iter().cloned());
+    let points = order.remove.iter().filter(|(id, _)| !waiting.contains_key(id));
+    let (a, b) = (count(&s.points), count(&s.litter));
+    SweepReport {
+        vault: h.vault_policy.name.clone(),
+        cluster: held.cluster.path().cluster.to_string(),
+        points: points.map(|(id, why)| (id.clone(), why.clone())).collect(),
+        waiting,
+        dead_runs: s.dead.clone(),
+        active_runs: s.active.clone(),
+        packs: count(&s.packs),
+        wal: count(&s.wal),
+        other: Count { objects: a.objects + b.objects, bytes: a.bytes + b.bytes },
+        kept_pack_bytes: s.kept_bytes,
+        removed: None,
+        refused: Vec::new(),
+    }
+}
+
+/// Sweeps the vaults of the database; with `plan_only` says what it would do and touches nothing.
+pub async fn run(ctx: &Context, plan_only: bool) -> Result<Vec<SweepReport>> {
+    let mut out = Vec::new();
+    for v in ctx.vaults()? {
+        let store = crate::context::open_store(&v)?;
+        let now = if plan_only {
+            jiff::Timestamp::now()
+        } else {
+            let (now, versioned) = store.clock().await?;
+            if versioned {
+                return Err(EngineError::refused(
+                    format!("vault `{}` lies in a bucket that keeps versions: deleting would hide objects and free nothing", v.name),
+                    "this version cannot delete versions; use a bucket without versioning, or a lifecycle rule of the copy's owner",
+                ));
+            }
+            now
+        };
+        let h = Holdings::read(ctx, v, now).await?;
+        for held in &h.clusters {
+            out.push(cluster(ctx, &h, held, plan_only).await?);
+        }
+    }
+    Ok(out)
+}
+
+async fn cluster(ctx: &Context, h: &Holdings, held: &Held, plan_only: bool) -> Result<SweepReport> {
+    let (mut going, mut waiting) = (BTreeMap::new(), BTreeMap::new());
+    for seen in &held.points {
+        let id = &seen.point.id;
+        match h.may_go(held, id, h.vault_policy.sweep_after) {
+            None => {}
+            Some(Ok(why)) => {
+                going.insert(id.clone(), why);
+            }
+            Some(Err(why)) => {
+                waiting.insert(id.clone(), why);
+            }
+        }
+    }
+    let order = order(ctx, h, held, going).await?;
+    let cannot = |e: VaultError| match e {
+        e @ (VaultError::Damaged { .. } | VaultError::Codec { .. }) => EngineError::failed(
+            format!("nothing was removed, because what a point needs cannot be read: {e}"),
+            "see `holdfast check`; expire the damaged point by hand, or remove its record if it does not open",
+        ),
+        e if e.store_kind() == Some(StoreErrorKind::NotFound) => EngineError::failed(
+            format!("nothing was removed, because what a point needs is missing: {e}"),
+            "see `holdfast check`; expire that point by hand",
+        ),
+        e => e.into(),
+    };
+    if plan_only {
+        let s = sweep::plan(&held.cluster, &order).await.map_err(cannot)?;
+        return Ok(report(h, held, &order, &waiting, &s));
+    }
+    ctx.monitor.phase("sweeping");
+    let (s, swept): (Sweep, Swept) =
+        sweep::execute(&held.cluster, &order, &*ctx.monitor).await.map_err(cannot)?;
+    let mut r = report(h, held, &order, &waiting, &s);
+    r.removed = Some(Count { objects: swept.objects, bytes: swept.bytes });
+    r.refused = swept.refused.into_iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    Ok(r)
+}
