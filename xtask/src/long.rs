@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 /// With `HOLDFAST_SOAK=1`: the conformance suite of the stores, on the servers that only the soak
-/// starts (Ceph, Garage), and the tests of the program; those that sample (kills at random moments,
+/// starts (Ceph, Garage), the model of many hosts and sweeps, and the tests of the program; those that sample (kills at random moments,
 /// random histories) then go on for `SOAK_MINUTES`.
 pub fn soak() -> Result<()> {
     let minutes =
@@ -28,8 +28,9 @@ pub fn soak() -> Result<()> {
     };
     // The second runs whatever the first found.
     let stores = tests(&["-p", "holdfast-vault", "--test", "it", "conformance::"]);
+    let sweeps = tests(&["-p", "holdfast-vault", "--test", "it", "sweeping::"]);
     let program = tests(&["-p", "holdfast-cli", "--tests"]);
-    stores.and(program)
+    stores.and(sweeps).and(program)
 }
 
 /// The property tests, with many cases, again and again with new random choices until the time is over.
