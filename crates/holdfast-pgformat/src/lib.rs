@@ -14,12 +14,14 @@
 //! | `backup_label`, `tablespace_map` | [`label::BackupLabel::parse`], [`label::TablespaceMap::parse`] | the same types' `Display` |
 //! | `00000002.history` | [`history::TimelineHistory::parse`] | its `Display` |
 //! | names in the WAL archive | [`walname::WalFileName`] | its `Display` |
-//! | WAL segments | [`wal::WalReader`], [`wal::segment_header`], [`scan::scan_segment`], [`dirops::DirectoryOps`] | |
+//! | WAL segments | [`wal::WalReader`], [`wal::segment_header`], [`scan::scan_segment`], [`dirops::DirectoryOps`], [`changes::SegmentScanner`] | |
+//! | changed pages of a WAL segment (our own format) | [`changes::SegmentChanges::decode`] | [`changes::SegmentChanges::encode`] |
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod bytes;
+pub mod changes;
 mod checksum_simd;
 pub mod control;
 pub mod crc32c;

@@ -74,6 +74,20 @@ pub fn page_lsn(page: &[u8]) -> Option<Lsn> {
     Some(Lsn(u64::from(u32_at(page, 0)?) << 32 | u64::from(u32_at(page, 4)?)))
 }
 
+/// Whether this is the first page of an SP-GiST index. It holds a cache of pages with room, which
+/// `SpGistUpdateMetaPage` (src/backend/access/spgist/spgutils.c) writes without any WAL record: such a page
+/// changes with its LSN unchanged, also with checksums on, and an older one does as well. Known by its magic
+/// number and by the id and flag behind it (src/include/access/spgist_private.h).
+pub fn is_spgist_metapage(page: &[u8]) -> bool {
+    const MAGIC: u32 = 0xBA0B_ABEE;
+    const PAGE_ID: u16 = 0xFF82;
+    const META: u16 = 1;
+    let Some(special) = page.len().checked_sub(8) else { return false };
+    u32_at(page, PAGE_HEADER_SIZE) == Some(MAGIC)
+        && u16_at(page, special + 6) == Some(PAGE_ID)
+        && u16_at(page, special).is_some_and(|flags| flags & META != 0)
+}
+
 /// Whether every byte is zero: a page that was allocated and never written, which is valid.
 pub fn is_new(page: &[u8]) -> bool {
     let (chunks, tail) = page.as_chunks::<64>();
@@ -221,6 +235,17 @@ mod tests {
         assert_eq!(verify_page(&zero[..100], 0, true), PageCheck::BadHeader);
         assert_eq!(verify_page(&[], 0, true), PageCheck::BadHeader);
         assert!(is_new(&[]) && is_new(&zero[..65]) && !is_new(&p));
+    }
+
+    #[test]
+    fn metapages_of_spgist() {
+        let mut page = vec![0u8; 8192];
+        assert!(!is_spgist_metapage(&page) && !is_spgist_metapage(&[]));
+        page[24..28].copy_from_slice(&0xBA0B_ABEEu32.to_le_bytes());
+        page[8190..].copy_from_slice(&[0x82, 0xFF]);
+        assert!(!is_spgist_metapage(&page));
+        page[8184] = 1;
+        assert!(is_spgist_metapage(&page));
     }
 
     #[test]

@@ -113,6 +113,72 @@ pub fn scan_part(
     offset: u64,
     len: usize,
 ) -> Result<SegmentFacts, WalError> {
+    walk_part(head, bytes, offset, len, &mut ())
+}
+
+/// Is shown what [`walk_part`] comes across, in order; [`crate::changes`] looks into the records by it.
+///
+/// A record belongs to the part if it starts and ends there. Of one that does not, a part shows what it has:
+/// the look-ahead is not counted, since the next part shows it.
+pub(crate) trait Sink {
+    /// The rest of a record begun before this part. Unless it `ends` here, it is all that there is.
+    fn rest(&mut self, _data: Data<'_>, _ends: bool) {}
+    /// A whole record.
+    fn record(&mut self, _at: Lsn, _header: RecordHeader, _data: Data<'_>) {}
+    /// The start of a record that goes on in the next part.
+    fn tail(&mut self, _at: Lsn, _data: Data<'_>) {}
+    /// The record begun here, or before this part, was lost in a crash; the one that comes next has to name it
+    /// (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`).
+    fn lost(&mut self, _begun: Option<Lsn>) {}
+    /// Nothing comes after this: zeroes, or the rest of a segment after a switch.
+    fn closed(&mut self, _at: Lsn) {}
+}
+
+impl Sink for () {}
+
+/// Bytes of one record, with page headers between them.
+#[derive(Clone, Copy)]
+pub(crate) struct Data<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    len: usize,
+    base: u64,
+    size: SegmentSize,
+}
+
+impl<'a> Data<'a> {
+    /// They lie within one page, as most records do.
+    pub(crate) fn in_one_page(&self) -> Option<&'a [u8]> {
+        if self.at % PAGE + self.len > PAGE {
+            return None;
+        }
+        self.bytes.get(self.at..self.at + self.len)
+    }
+
+    /// Appends them to `to`, without the page headers: as many as there are.
+    pub(crate) fn append_to(&self, to: &mut Vec<u8>) {
+        let (mut at, mut left) = (self.at, self.len);
+        while left > 0 && at < self.bytes.len() {
+            let n = left.min(PAGE - at % PAGE);
+            let piece = self.bytes.get(at..self.bytes.len().min(at + n)).unwrap_or_default();
+            to.extend_from_slice(piece);
+            left -= n;
+            at += n;
+            if at.is_multiple_of(PAGE) {
+                at += header_size(self.base.saturating_add(at as u64), self.size) as usize;
+            }
+        }
+    }
+}
+
+/// [`scan_part`], with somebody who looks on.
+pub(crate) fn walk_part<S: Sink>(
+    head: &SegmentHeader,
+    bytes: &[u8],
+    offset: u64,
+    len: usize,
+    sink: &mut S,
+) -> Result<SegmentFacts, WalError> {
     let size = head.segment_size;
     let start = Lsn(head.page_addr.0.saturating_add(offset));
     let mut w = Walk {
@@ -148,19 +214,38 @@ pub fn scan_part(
     };
 
     // The rest of a record of the segment (or part) before.
-    let (from, rest) = match offset {
-        0 => (LONG_HEADER, head.rem_len as usize),
-        _ => match w.header(0)? {
-            Some(h) if h.flags.is_continuation() => (h.size(), h.rem_len as usize),
-            Some(h) => (h.size(), 0),
-            None => return Ok(facts),
-        },
+    let stop = len.min(w.len());
+    let (from, rest, replaces) = match w.header(0)? {
+        Some(h) if h.flags.is_continuation() => (h.size(), h.rem_len as usize, false),
+        Some(h) => (h.size(), 0, h.flags.overwrites_continuation()),
+        None => {
+            sink.closed(start);
+            return Ok(facts);
+        }
     };
+    if replaces {
+        sink.lost(None);
+    }
     let mut at = match w.advance(from, rest)? {
-        End::At(at) => at,
-        End::Lost => w.after_lost,
-        End::Unwritten => return Ok(facts),
+        End::At(at) => {
+            if rest > 0 {
+                sink.rest(w.data(from, rest, stop), at <= len);
+            }
+            at
+        }
+        End::Lost => {
+            match w.after_lost < len {
+                true => sink.lost(None),
+                false => sink.rest(w.data(from, rest, stop), false),
+            }
+            w.after_lost
+        }
+        End::Unwritten => {
+            sink.closed(start);
+            return Ok(facts);
+        }
         End::Beyond => {
+            sink.rest(w.data(from, rest, stop), false);
             facts.end_of_data = w.lsn(w.len());
             facts.timeline = w.timeline;
             facts.tail = (offset > 0).then_some(start);
@@ -176,12 +261,17 @@ pub fn scan_part(
         if at >= len {
             break;
         }
-        let Some(rec) = w.record_start(at)? else { break };
-        let lsn = w.lsn(rec);
-        let Some(total) = u32_at(bytes, rec) else { break };
-        if total == 0 {
+        let Some(rec) = w.record_start(at)? else {
+            if at < w.len() {
+                sink.closed(w.lsn(at));
+            }
             break;
-        }
+        };
+        let lsn = w.lsn(rec);
+        let Some(total) = u32_at(bytes, rec).filter(|n| *n > 0) else {
+            sink.closed(w.lsn(at));
+            break;
+        };
         if !(RECORD_HEADER as u32..=MAX_RECORD).contains(&total) {
             return Err(WalError::RecordLength { at: lsn, length: total });
         }
@@ -196,20 +286,35 @@ pub fn scan_part(
             // Never completed: it does not count, and the next record follows the one before it.
             End::Lost => {
                 at = w.after_lost;
+                match at < len {
+                    true => sink.lost(Some(lsn)),
+                    false => sink.tail(lsn, w.data(rec, total as usize, stop)),
+                }
                 continue;
             }
-            End::Unwritten => break,
+            End::Unwritten => {
+                sink.closed(w.lsn(at));
+                break;
+            }
             End::At(_) | End::Beyond => {}
         }
+        // Whatever follows is the next part's.
+        let whole = matches!(next, End::At(end) if end <= len);
         // With the header cut by the end of the segment there is nothing to check it by.
         if let Some(h) = RecordHeader::parse(header) {
             check(lsn, h.prev, prev, h.rmgr)?;
+            if whole {
+                sink.record(lsn, h, w.data(rec, total as usize, stop));
+            }
             facts.directory_ops.see(h.rmgr, h.info);
             if matches!(h.rmgr, Rmgr::XACT | Rmgr::XLOG) {
                 look(&mut facts, lsn, h.rmgr, h.info, w.copy(rec, &mut buf, total as usize));
             }
         } else {
             facts.directory_ops.cut(header.len());
+        }
+        if !whole {
+            sink.tail(lsn, w.data(rec, total as usize, stop));
         }
         facts.first_record.get_or_insert(lsn);
         facts.last_record = Some(lsn);
@@ -218,6 +323,9 @@ pub fn scan_part(
         match next {
             _ if facts.has_switch => {
                 facts.end_of_data = w.end();
+                if whole {
+                    sink.closed(w.end());
+                }
                 break;
             }
             End::At(next) => at = next,
@@ -321,7 +429,13 @@ enum End {
     Lost,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// `len` bytes of record data from `at` on, less what lies at `stop` or behind.
+    fn data(&self, at: usize, len: usize, stop: usize) -> Data<'a> {
+        let bytes = self.bytes.get(..stop).unwrap_or(self.bytes);
+        Data { bytes, at, len, base: self.base, size: self.size }
+    }
+
     fn lsn(&self, at: usize) -> Lsn {
         Lsn(self.base.saturating_add(at as u64))
     }

@@ -30,5 +30,7 @@ pub use xact::{XactKind, XactRecord};
 pub use xlog::{ParameterChange, XlogRecord};
 
 pub(crate) use page::{LONG_HEADER, SHORT_HEADER, header_size};
-pub(crate) use record::{MAX_RECORD, RECORD_HEADER, RecordHeader};
+pub(crate) use record::{MAX_RECORD, RECORD_HEADER, RecordHeader, check_crc, is_switch, walk_record};
+pub(crate) use storage::decode_parts as decode_storage_parts;
+pub(crate) use xact::dropped_relations;
 pub(crate) use xlog::decode_parts as decode_xlog_parts;

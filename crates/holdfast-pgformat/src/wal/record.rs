@@ -191,29 +191,47 @@ impl RecordHeader {
 }
 
 /// `ValidXLogRecord`: the data first, then the header up to the CRC.
+#[inline]
 pub(crate) fn check_crc(at: Lsn, bytes: &[u8], stored: u32) -> Result<(), WalError> {
     let (data, header) = (bytes.get(RECORD_HEADER..), bytes.get(..RECORD_HEADER - 4));
     let computed = Crc32c::new().update(data.unwrap_or_default()).update(header.unwrap_or_default()).value();
     if stored == computed { Ok(()) } else { Err(WalError::Crc { at, stored, computed }) }
 }
 
-/// Takes a whole record apart. `bytes` is the record without page headers or padding; its CRC is not
-/// looked at. `block_size` is the size of relation pages.
-pub fn decode_record(lsn: Lsn, end_lsn: Lsn, bytes: Vec<u8>, block_size: u32) -> Result<Record, WalError> {
+/// What [`walk_record`] finds beside the block references.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts {
+    pub(crate) origin: Option<u16>,
+    pub(crate) toplevel_xid: Option<u32>,
+    /// Where the headers end and the images and data begin.
+    data_at: usize,
+    /// Bytes of main data: the last ones of the record.
+    pub(crate) main_len: usize,
+}
+
+/// Goes through the headers of a whole record, and shows `block` each block reference, without taking any
+/// memory. An error may come after some of them were shown. As in [`decode_record`], the CRC is not looked at.
+#[inline]
+pub(crate) fn walk_record(
+    lsn: Lsn,
+    bytes: &[u8],
+    block_size: u32,
+    mut block: impl FnMut(BlockRef),
+) -> Result<Parts, WalError> {
     let bad = |what| WalError::Malformed { at: lsn, what };
     let short = || bad("it is cut short");
-    let header = RecordHeader::parse(&bytes).ok_or_else(short)?;
-    if usize::try_from(header.total_len) != Ok(bytes.len()) || bytes.len() < RECORD_HEADER {
-        return Err(WalError::RecordLength { at: lsn, length: header.total_len });
+    let total_len = u32_at(bytes, 0).ok_or_else(short)?;
+    if usize::try_from(total_len) != Ok(bytes.len()) || bytes.len() < RECORD_HEADER {
+        return Err(WalError::RecordLength { at: lsn, length: total_len });
     }
 
-    let mut blocks: Vec<BlockRef> = Vec::new();
     let (mut origin, mut toplevel_xid) = (None, None);
     let mut last_rel: Option<RelFileLocator> = None;
+    let mut last_id: Option<u8> = None;
     let mut main_len = 0usize;
     // Bytes of images, block data and main data announced so far; they follow the headers.
     let mut announced = 0usize;
-    let mut c = Cursor::new(&bytes, RECORD_HEADER);
+    let mut c = Cursor::new(bytes, RECORD_HEADER);
     while c.left() > announced {
         let id = c.u8().ok_or_else(short)?;
         match id {
@@ -230,12 +248,13 @@ pub fn decode_record(lsn: Lsn, end_lsn: Lsn, bytes: Vec<u8>, block_size: u32) ->
             ID_ORIGIN => origin = Some(c.u16().ok_or_else(short)?),
             ID_TOPLEVEL_XID => toplevel_xid = Some(c.u32().ok_or_else(short)?),
             0..=MAX_BLOCK_ID => {
-                if blocks.last().is_some_and(|b| id <= b.id) {
+                if last_id.is_some_and(|last| id <= last) {
                     return Err(bad("its block references are out of order"));
                 }
-                let (block, len) = block_header(&mut c, id, &mut last_rel, block_size, lsn)?;
+                last_id = Some(id);
+                let (b, len) = block_header(&mut c, id, &mut last_rel, block_size, lsn)?;
                 announced += len;
-                blocks.push(block);
+                block(b);
             }
             _ => return Err(bad("it has an unknown kind of header")),
         }
@@ -243,9 +262,19 @@ pub fn decode_record(lsn: Lsn, end_lsn: Lsn, bytes: Vec<u8>, block_size: u32) ->
     if c.left() != announced {
         return Err(bad("its parts do not add up to its length"));
     }
+    Ok(Parts { origin, toplevel_xid, data_at: c.at(), main_len })
+}
+
+/// Takes a whole record apart. `bytes` is the record without page headers or padding; its CRC is not
+/// looked at. `block_size` is the size of relation pages.
+pub fn decode_record(lsn: Lsn, end_lsn: Lsn, bytes: Vec<u8>, block_size: u32) -> Result<Record, WalError> {
+    let mut blocks: Vec<BlockRef> = Vec::new();
+    let parts = walk_record(lsn, &bytes, block_size, |b| blocks.push(b))?;
+    let header =
+        RecordHeader::parse(&bytes).ok_or(WalError::Malformed { at: lsn, what: "it is cut short" })?;
 
     // Where the parts lie: images and data of each block in turn, the main data last.
-    let mut at = c.at();
+    let mut at = parts.data_at;
     for b in &mut blocks {
         if let Some(i) = &mut b.image {
             i.data = at..at + i.data.len();
@@ -254,7 +283,7 @@ pub fn decode_record(lsn: Lsn, end_lsn: Lsn, bytes: Vec<u8>, block_size: u32) ->
         b.data = at..at + b.data.len();
         at = b.data.end;
     }
-    let main = at..at + main_len;
+    let main = at..at + parts.main_len;
     Ok(Record {
         lsn,
         end_lsn,
@@ -262,8 +291,8 @@ pub fn decode_record(lsn: Lsn, end_lsn: Lsn, bytes: Vec<u8>, block_size: u32) ->
         xid: header.xid,
         rmgr: header.rmgr,
         info: header.info,
-        origin,
-        toplevel_xid,
+        origin: parts.origin,
+        toplevel_xid: parts.toplevel_xid,
         blocks,
         main,
         bytes,
@@ -272,6 +301,7 @@ pub fn decode_record(lsn: Lsn, end_lsn: Lsn, bytes: Vec<u8>, block_size: u32) ->
 
 /// One `XLogRecordBlockHeader` with what follows it, and the length of its image and data. The
 /// ranges in the result have the right lengths but start at zero.
+#[inline(always)]
 fn block_header(
     c: &mut Cursor<'_>,
     id: u8,

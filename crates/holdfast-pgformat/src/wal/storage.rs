@@ -34,14 +34,15 @@ pub enum StorageRecord {
 impl StorageRecord {
     /// `None` for records of another kind.
     pub fn decode(r: &Record) -> Result<Option<Self>, WalError> {
-        decode(r).ok_or(WalError::Malformed { at: r.lsn, what: "the data of a storage record is cut short" })
+        decode_parts(r.rmgr, r.kind(), r.main_data())
+            .ok_or(WalError::Malformed { at: r.lsn, what: "the data of a storage record is cut short" })
     }
 }
 
-fn decode(r: &Record) -> Option<Option<StorageRecord>> {
-    let data = r.main_data();
+/// `None`: cut short. `Some(None)`: a record of another kind.
+pub(crate) fn decode_parts(rmgr: Rmgr, kind: u8, data: &[u8]) -> Option<Option<StorageRecord>> {
     let mut c = Cursor::new(data, 0);
-    Some(Some(match (r.rmgr, r.kind()) {
+    Some(Some(match (rmgr, kind) {
         (Rmgr::SMGR, 0x10) => {
             StorageRecord::CreateFork { rel: locator(c.take(12)?)?, fork: Fork::from_number(c.u32()?)? }
         }

@@ -21,7 +21,7 @@ impl TestLog {
         TestLog { bytes: Vec::new(), base: MIB, prev: 0 }
     }
 
-    fn lsn(&self) -> u64 {
+    pub(crate) fn lsn(&self) -> u64 {
         self.base + self.bytes.len() as u64
     }
 
@@ -41,13 +41,27 @@ impl TestLog {
         }
     }
 
-    /// A record with main data only. With `keep`, it is abandoned at the first page boundary.
+    /// A record with main data only. Without `keep`, it is abandoned at the first page boundary.
     pub(crate) fn record(&mut self, rmgr: u8, info: u8, main: &[u8], flags: u16, keep: bool) -> Lsn {
+        self.record_with(rmgr, info, &[], main, flags, keep)
+    }
+
+    /// One with `blocks`, headers of block references, before the main data.
+    pub(crate) fn record_with(
+        &mut self,
+        rmgr: u8,
+        info: u8,
+        blocks: &[u8],
+        main: &[u8],
+        flags: u16,
+        keep: bool,
+    ) -> Lsn {
         if self.bytes.len().is_multiple_of(PAGE) {
             self.page(flags, 0);
         }
         let start = self.lsn();
         let mut r = vec![0u8; RECORD_HEADER];
+        r.extend(blocks);
         if main.len() < 256 {
             r.extend([255, main.len() as u8]);
         } else {
@@ -82,7 +96,7 @@ impl TestLog {
         self.record(10, 0, main, 0, true)
     }
 
-    fn fill_segment(&mut self) {
+    pub(crate) fn fill_segment(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(MIB as usize), 0);
     }
 

@@ -130,6 +130,26 @@ fn finish(kind: XactKind, r: &Record, c: &mut Cursor<'_>, major: PgMajor) -> Opt
     Some(x)
 }
 
+/// The relations whose files the end of a transaction deletes, from the main data of its record: what
+/// comes before them in `ParseCommitRecord` and `ParseAbortRecord` is skipped, what comes after is not
+/// looked at. `None` when it is cut short.
+pub(crate) fn dropped_relations(info: u8, main: &[u8]) -> Option<impl Iterator<Item = RelFileLocator>> {
+    let mut c = Cursor::new(main, 0);
+    c.take(8)?; // xact_time
+    let xinfo = if info & HAS_INFO != 0 { c.u32()? } else { 0 };
+    let mut list: &[u8] = &[];
+    if xinfo & HAS_RELATIONS != 0 {
+        if xinfo & HAS_DBINFO != 0 {
+            c.take(8)?;
+        }
+        if xinfo & HAS_SUBXACTS != 0 {
+            array(&mut c, 4)?;
+        }
+        list = array(&mut c, 12)?;
+    }
+    Some(list.as_chunks::<12>().0.iter().filter_map(|b| locator(b)))
+}
+
 /// `xl_xact_prepare`; the two-phase state file that follows the name is not taken apart but for the
 /// subtransactions.
 fn prepare(c: &mut Cursor<'_>) -> Option<XactRecord> {

@@ -70,25 +70,25 @@ set wal_compression = off;
 begin; lock table t in access exclusive mode; alter table t add column z int default 4; commit;
 ";
 
-struct Expected {
-    rmgr: String,
-    total: u32,
-    xid: u32,
-    lsn: Lsn,
-    prev: Lsn,
-    desc: String,
-    blocks: Vec<String>,
+pub(crate) struct Expected {
+    pub(crate) rmgr: String,
+    pub(crate) total: u32,
+    pub(crate) xid: u32,
+    pub(crate) lsn: Lsn,
+    pub(crate) prev: Lsn,
+    pub(crate) desc: String,
+    pub(crate) blocks: Vec<String>,
 }
 
-fn after<'a>(line: &'a str, key: &str) -> &'a str {
+pub(crate) fn after<'a>(line: &'a str, key: &str) -> &'a str {
     line.split_once(key).unwrap_or_else(|| panic!("{key} in {line}")).1.trim_start()
 }
 
-fn word(s: &str) -> &str {
+pub(crate) fn word(s: &str) -> &str {
     s.split([',', ' ']).next().unwrap()
 }
 
-fn parse_dump(text: &str) -> Vec<Expected> {
+pub(crate) fn parse_dump(text: &str) -> Vec<Expected> {
     text.lines()
         .filter(|l| l.starts_with("rmgr: "))
         .map(|l| {

@@ -117,6 +117,12 @@ impl Server {
         );
     }
 
+    /// One value that the server answers.
+    pub fn ask(&self, query: &str) -> String {
+        let out = self.run("psql", &["-X", "-q", "-A", "-t", "-d", "postgres", "-c", query]);
+        String::from_utf8(out.stdout).unwrap().trim().to_string()
+    }
+
     /// What pg_waldump prints of all segments from `first` to `last`; it ends in an error at the end
     /// of the log, which is as it should be.
     pub fn waldump(&self, first: &str, last: &str) -> String {
