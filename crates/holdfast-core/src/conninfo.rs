@@ -123,9 +123,15 @@ mod tests {
         for (text, expected) in [
             ("postgresql://", ""),
             ("postgres://db1/orders", "host=db1 | dbname=orders"),
-            ("postgresql://me:p%40ss@db1:5433/o%2Fx?sslmode=verify-full", "user=me | password=p@ss | host=db1 | port=5433 | dbname=o/x | sslmode=verify-full"),
+            (
+                "postgresql://me:p%40ss@db1:5433/o%2Fx?sslmode=verify-full",
+                "user=me | password=p@ss | host=db1 | port=5433 | dbname=o/x | sslmode=verify-full",
+            ),
             ("postgresql://a,b:5433,[::1]:5/", "host=a,b,::1 | port=,5433,5"),
-            ("postgresql:///?host=/run/postgresql&port=5432&user=x+y", "host=/run/postgresql | port=5432 | user=x+y"),
+            (
+                "postgresql:///?host=/run/postgresql&port=5432&user=x+y",
+                "host=/run/postgresql | port=5432 | user=x+y",
+            ),
             ("postgresql://%2Frun%2Fpg/db?ssl=true", "host=/run/pg | dbname=db | sslmode=require"),
             ("postgresql://h/?a", "none"),
             ("postgresql://h%0/", "none"),

@@ -4,8 +4,8 @@ use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use holdfast_core::{Lsn, RunId, TimelineId};
 use holdfast_vault::notes::PointNotes;
-use holdfast_vault::{ClusterVault, Notes};
 use holdfast_vault::point::{Body, FailedRun, Point, PointKind, Verified};
+use holdfast_vault::{ClusterVault, Notes};
 use serde::Serialize;
 use std::collections::BTreeMap;
 

@@ -41,14 +41,22 @@ fn configure(s: &Settings) -> Result<Config> {
         c.hostaddr(address.parse().map_err(|_| bad("its hostaddr is not an ip address"))?);
     }
     for port in s.get("port").unwrap_or("5432").split(',') {
-        c.port(if port.is_empty() { 5432 } else { port.parse().map_err(|_| bad("its port is not a number"))? });
+        c.port(if port.is_empty() {
+            5432
+        } else {
+            port.parse().map_err(|_| bad("its port is not a number"))?
+        });
     }
     c.user(s.get("user").map(str::to_string).or_else(|| env("USER")).unwrap_or_else(|| "postgres".into()));
     c.dbname(s.get("dbname").unwrap_or("postgres"));
     let seconds = |name: &str| Ok::<_, PgError>(s.parse(name)?.map(Duration::from_secs));
-    c.connect_timeout(seconds("connect_timeout")?.filter(|t| !t.is_zero()).unwrap_or(Duration::from_secs(10)));
+    c.connect_timeout(
+        seconds("connect_timeout")?.filter(|t| !t.is_zero()).unwrap_or(Duration::from_secs(10)),
+    );
     c.keepalives(s.get("keepalives") != Some("0"));
-    c.keepalives_idle(seconds("keepalives_idle")?.filter(|t| !t.is_zero()).unwrap_or(Duration::from_secs(60)));
+    c.keepalives_idle(
+        seconds("keepalives_idle")?.filter(|t| !t.is_zero()).unwrap_or(Duration::from_secs(60)),
+    );
     if let Some(t) = seconds("keepalives_interval")? {
         c.keepalives_interval(t);
     }

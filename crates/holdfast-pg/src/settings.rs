@@ -142,7 +142,8 @@ impl Settings {
 
     /// The section of a service in the user's file, else in the system's.
     fn service(&mut self, name: &str) -> Result<()> {
-        let own = self.get("servicefile").map(PathBuf::from).or_else(|| env("PGSERVICEFILE").map(PathBuf::from));
+        let own =
+            self.get("servicefile").map(PathBuf::from).or_else(|| env("PGSERVICEFILE").map(PathBuf::from));
         let own = own.or_else(|| home().map(|h| h.join(".pg_service.conf")));
         // Where Debian's packages look.
         let system = env("PGSYSCONFDIR").unwrap_or_else(|| "/etc/postgresql-common".into());
@@ -184,7 +185,8 @@ mod tests {
     #[test]
     fn settings_are_known_or_refused() {
         let read = |t: &str| Settings::read(t).map_err(|e| e.to_string());
-        let s = read("host=db1 sslmode=verify-full sslrootcert=/ca.pem application_name=x gssencmode=prefer").unwrap();
+        let s = read("host=db1 sslmode=verify-full sslrootcert=/ca.pem application_name=x gssencmode=prefer")
+            .unwrap();
         assert_eq!((s.get("host"), s.get("sslmode")), (Some("db1"), Some("verify-full")));
         assert_eq!(s.get("application_name"), None);
         for (text, part) in [
@@ -204,10 +206,14 @@ mod tests {
     fn services_fill_what_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("services");
-        let text = "# ours\n[other]\nhost=no\n\n[orders]\nhost = db7\nport=5433\npassword=secret\n[last]\nhost=x\n";
+        let text =
+            "# ours\n[other]\nhost=no\n\n[orders]\nhost = db7\nport=5433\npassword=secret\n[last]\nhost=x\n";
         std::fs::write(&file, text).unwrap();
         let s = Settings::read(&format!("service=orders servicefile={} port=6000", file.display())).unwrap();
-        assert_eq!((s.get("host"), s.get("port"), s.get("password")), (Some("db7"), Some("6000"), Some("secret")));
+        assert_eq!(
+            (s.get("host"), s.get("port"), s.get("password")),
+            (Some("db7"), Some("6000"), Some("secret"))
+        );
         assert!(!format!("{s:?}").contains("secret"));
     }
 }

@@ -89,7 +89,8 @@ fn client(s: &Settings, check: Check) -> Result<ClientConfig> {
     let mut config = match (path("sslcert", "postgresql.crt"), path("sslkey", "postgresql.key")) {
         (Some(cert), Some(key)) => {
             let wrong = |p: &Path| format!("`{}` cannot be used", p.display());
-            let key_of = PrivateKeyDer::from_pem_file(&key).map_err(|e| bad(format!("{}: {e}", wrong(&key))))?;
+            let key_of =
+                PrivateKeyDer::from_pem_file(&key).map_err(|e| bad(format!("{}: {e}", wrong(&key))))?;
             builder
                 .with_client_auth_cert(certificates(&cert)?, key_of)
                 .map_err(|e| bad(format!("{}: {e}", wrong(&cert))))?
@@ -104,14 +105,17 @@ fn client(s: &Settings, check: Check) -> Result<ClientConfig> {
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let wrong = |e: String| bad(format!("`{}` holds no certificates: {e}", file.display()));
-    let all: Vec<_> = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .map_err(|e| wrong(e.to_string()))?;
+    let all: Vec<_> =
+        CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|e| wrong(e.to_string()))?;
     if all.is_empty() { Err(wrong("it has none in pem".into())) } else { Ok(all) }
 }
 
 /// Checks the chain and the name, if anything is to be checked.
-fn chain(s: &Settings, check: Check, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<WebPkiServerVerifier>>> {
+fn chain(
+    s: &Settings,
+    check: Check,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<WebPkiServerVerifier>>> {
     if check == Check::Nothing {
         return Ok(None);
     }

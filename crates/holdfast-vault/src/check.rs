@@ -206,7 +206,7 @@ fn missing_points(
     let known: BTreeSet<_> = points.iter().map(|p| &p.id).chain(removed.keys()).collect();
     let Some(last) = seen.last() else { return };
     let first = seen.first().unwrap_or(last);
-    let holes = (last - first + 1).saturating_sub(seen.len() as u64);
+    let holes = (last - first).saturating_add(1).saturating_sub(seen.len() as u64);
     let folder = cluster.path().points();
     if holes > 0 {
         report

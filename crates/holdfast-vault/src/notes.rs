@@ -39,9 +39,9 @@ pub struct PointNotes {
 impl PointNotes {
     /// Holds that nobody released and whose time has not come.
     pub fn holds(&self, now: Timestamp) -> impl Iterator<Item = &Hold> {
-        self.holds.iter().filter(move |h| {
-            !self.released.contains(&h.id) && h.until.is_none_or(|until| until > now)
-        })
+        self.holds
+            .iter()
+            .filter(move |h| !self.released.contains(&h.id) && h.until.is_none_or(|until| until > now))
     }
 
     /// The earliest expiry, unless something holds the point: (when the store had it, what it says).
@@ -185,7 +185,13 @@ mod tests {
     }
 
     fn released(n: u8) -> Body {
-        Body::Released(Released { hold: id(n), point: id(0), reason: String::new(), at: t(1), host: "h".into() })
+        Body::Released(Released {
+            hold: id(n),
+            point: id(0),
+            reason: String::new(),
+            at: t(1),
+            host: "h".into(),
+        })
     }
 
     fn expired() -> Body {

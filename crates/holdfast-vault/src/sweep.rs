@@ -340,9 +340,8 @@ async fn judge(
             *t = (*t).max(l.modified);
         }
     }
-    let committed = |run: &RunId| {
-        live_ids.contains(run) || going.contains(run) || survey.aborted.contains(run)
-    };
+    let committed =
+        |run: &RunId| live_ids.contains(run) || going.contains(run) || survey.aborted.contains(run);
     let removed =
         removed(cluster, &condemned, last_write.keys().filter(|run| !committed(run)).cloned()).await?;
     let ended = |run: &RunId| committed(run) || removed.contains(run);

@@ -433,9 +433,9 @@ impl ClusterVault {
                 Ok(Some((Body::Aborted(_), _))) => {
                     survey.aborted.insert(run);
                 }
-                Ok(Some(_)) => {
-                    survey.damaged.push(VaultError::damaged(&name, "it is neither a point nor an aborted run"))
-                }
+                Ok(Some(_)) => survey
+                    .damaged
+                    .push(VaultError::damaged(&name, "it is neither a point nor an aborted run")),
                 Ok(None) => {}
                 Err(e @ VaultError::Damaged { .. }) => survey.damaged.push(e),
                 Err(e) => return Err(e),

@@ -1,7 +1,10 @@
 //! Letting go: what the rules keep, what `expire` notes, what `sweep` removes, and what neither ever does.
 
 use crate::common::{DB, Site, error_of, fingerprint, path_text, text};
+use holdfast_core::RunId;
 use holdfast_testkit::{Holdfast, Output, PgVersion};
+use holdfast_vault::point::{Body, Expired};
+use holdfast_vault::{Keys, Signer, Store, Vault};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -66,7 +69,11 @@ fn what_the_rules_let_go_is_removed_and_the_rest_restores() {
     assert!(plan["plans"][0]["frees"]["bytes"].as_u64().expect("bytes") > 0, "{plan}");
     assert_eq!(site.vault_files(), before.0);
     let table = site.hf.run(&["expire"]).ok();
-    assert!(table.stdout.contains("last 1 of 2") && table.stdout.contains("no rule wants it"), "{}", table.stdout);
+    assert!(
+        table.stdout.contains("last 1 of 2") && table.stdout.contains("no rule wants it"),
+        "{}",
+        table.stdout
+    );
     // A sweep before anything is expired removes nothing.
     let _ = sweep(&site.hf, &["sweep"]).ok();
     assert_eq!(ids(&site).len(), 6);
@@ -80,7 +87,10 @@ fn what_the_rules_let_go_is_removed_and_the_rest_restores() {
         let all = listed["points"].as_array().expect("points");
         text(&all.iter().find(|p| p["id"] == id).expect("the point")["status"]).to_owned()
     };
-    assert_eq!([status(&points[0]), status(&points[1]), status(&points[5])], ["expired", "succeeded", "succeeded"]);
+    assert_eq!(
+        [status(&points[0]), status(&points[1]), status(&points[5])],
+        ["expired", "succeeded", "succeeded"]
+    );
     // Expired is not gone: it restores until a sweep.
     let _ = site.restore("early", &["--point", &points[0], "--immediate"]);
     let plan = sweep(&site.hf, &["--json", "sweep", "--plan"]).ok().json();
@@ -137,7 +147,8 @@ fn guards_hold_against_persons_rules_and_hosts() {
     // Not by hand either: the newest, the newest verified, what is held.
     let _ = site.hf.run(&["hold", &points[1], "--title", "x"]).ok();
     for p in [&points[3], &points[0], &points[1]] {
-        let (code, message, hint) = error_of(&site.hf.run(&["--json", "expire", p, "--apply"]).expect_code(13));
+        let (code, message, hint) =
+            error_of(&site.hf.run(&["--json", "expire", p, "--apply"]).expect_code(13));
         assert!(code == "refused" && message.contains(p.as_str()) && !hint.is_empty(), "{message}");
     }
     let _ = site.hf.run(&["expire", "20000101T000000Z-aaaaaa"]).expect_code(10);
@@ -174,4 +185,77 @@ fn guards_hold_against_persons_rules_and_hosts() {
     let waiting = swept["sweeps"][0]["waiting"][&points[3]].as_str().unwrap_or_default();
     assert!(waiting.contains("the rules want it again"), "{swept}");
     assert!(ids(&site).contains(&points[3]) && ids(&site).contains(&p));
+}
+
+/// What somebody with a host's key writes into the vault: lies about every point, and points that are none.
+fn lie(site: &Site, key: &str) -> Vec<String> {
+    let rt = tokio::runtime::Runtime::new().expect("a runtime");
+    rt.block_on(async {
+        let keys = Keys::parse(&fs::read(key).expect("read the key")).expect("a key");
+        let url = format!("file://{}", site.scratch.path("vault").display());
+        let vault =
+            Vault::open(Store::open(&url, &BTreeMap::new()).expect("a store"), keys).await.expect("a vault");
+        let db = vault.databases().await.expect("databases").remove(0);
+        let path = vault.clusters(&db).await.expect("clusters").remove(0);
+        let c = vault.cluster(path).await.expect("a cluster");
+        let (points, _) = c.points().await.expect("points");
+        let now = jiff::Timestamp::now();
+        for p in &points {
+            let note = Body::Expired(Expired {
+                point: p.id.clone(),
+                reason: "by a stranger".into(),
+                by_hand: true,
+                at: now,
+                host: "db1".into(),
+            });
+            let name = c.path().note(&p.id, &RunId::generate(now), "expired");
+            vault.put_record(&name, &note, Signer::Host).await.expect("write");
+        }
+        let newest = points.last().expect("a point");
+        let mut fakes = Vec::new();
+        for n in 0..4 {
+            let mut f = newest.clone();
+            f.id = RunId::generate(now);
+            f.generation += 1 + n;
+            match n {
+                0 => f.stop_time = now + jiff::SignedDuration::from_hours(24),
+                1 => f.stop_time = now - jiff::SignedDuration::from_hours(24 * 30),
+                2 => f.stop_lsn = holdfast_core::Lsn(f.stop_lsn.0 / 2),
+                _ => f.size_bytes = 10,
+            }
+            fakes.push(f.id.to_string());
+            c.commit_point(f).await.expect("commit");
+        }
+        fakes
+    })
+}
+
+#[test]
+fn a_hostile_host_adds_and_nothing_is_lost() {
+    let site = Site::new("hostile", PgVersion::V17);
+    keep(&site, "last = 2", "");
+    let real: Vec<String> = (0..3).map(|_| text(&site.backup(&[])["id"]).to_owned()).collect();
+    site.pg.wait_archived();
+    let key = path_text(&site.scratch.path("host.key"));
+    let _ = site.hf.run(&["key", "export", "--role", "host", "--to", &key]).ok();
+    let fakes = lie(&site, &key);
+    // Said plainly, and nothing real is pushed out.
+    let plan = site.hf.run(&["--json", "expire", "--apply"]).expect_code(3).json();
+    let found = verdicts(&plan);
+    let of = |ids: &[String]| ids.iter().map(|p| found[p].clone()).collect::<Vec<_>>();
+    assert_eq!(of(&real), ["expire", "keep", "keep"], "{plan}");
+    assert_eq!(of(&fakes), ["keep", "keep", "keep", "keep"], "{plan}");
+    let alarms = plan["plans"][0]["alarms"].to_string();
+    for id in fakes.iter().chain(&real) {
+        assert!(alarms.contains(id.as_str()), "{id}: {alarms}");
+    }
+    // What the false points need is not there, so nothing is removed until a person has let them go.
+    let (_, message, hint) = error_of(&sweep(&site.hf, &["--json", "sweep"]).expect_code(1));
+    assert!(message.contains("nothing was removed") && hint.contains("by hand"), "{message}");
+    for f in &fakes {
+        let _ = site.hf.run(&["expire", f, "--apply"]);
+    }
+    let _ = sweep(&site.hf, &["sweep"]).ok();
+    assert_eq!(ids(&site), [real[1].as_str(), &real[2]]);
+    let _ = site.restore_and_start("copy", &[]);
 }

@@ -76,7 +76,10 @@ fn sessions_are_encrypted_and_checked_as_asked() {
         // The certificate does not name the address, and verify-ca does not ask.
         format!("{by_address} sslmode=verify-ca sslrootcert={root}"),
         format!("{base} sslmode=verify-full sslrootcert={root} sslnegotiation=direct"),
-        format!("postgresql://postgres@localhost:{}/postgres?hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={root}", site.pg.port()),
+        format!(
+            "postgresql://postgres@localhost:{}/postgres?hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={root}",
+            site.pg.port()
+        ),
     ] {
         let _ = with(&conninfo).ok();
     }

@@ -1,9 +1,9 @@
 //! What is protected: [`Database`] and its [`Source`].
 
-use crate::conninfo::keyword_value;
 use super::file::{DatabaseSection, Text, list};
 use super::locate::nearest;
 use super::resolve::Resolver;
+use crate::conninfo::keyword_value;
 use crate::id::DatabaseName;
 use std::fmt;
 use std::path::PathBuf;

@@ -96,3 +96,5 @@ mod histories;
 mod proptests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wal_tests;

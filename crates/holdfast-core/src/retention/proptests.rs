@@ -147,12 +147,10 @@ fn those_kept(points: &[Candidate], d: &Decision) -> Vec<Candidate> {
 
 /// That a second look at what was kept expires nothing.
 fn nothing_more(first: &Decision, second: &Decision) -> Result<(), TestCaseError> {
-    for v in second.verdicts.iter().filter(|v| !v.keep) {
-        let before = first.verdicts.iter().find(|b| b.id == v.id);
-        let lines = |d: &Decision| d.alarms.iter().map(|a| format!("\n{a}")).collect::<String>();
-        return Err(TestCaseError::fail(format!("{before:?}\nbecame {v:?}{}", lines(second))));
-    }
-    Ok(())
+    let Some(v) = second.verdicts.iter().find(|v| !v.keep) else { return Ok(()) };
+    let before = first.verdicts.iter().find(|b| b.id == v.id);
+    let alarms: String = second.alarms.iter().map(|a| format!("\n{a}")).collect();
+    Err(TestCaseError::fail(format!("{before:?}\nbecame {v:?}{alarms}")))
 }
 
 /// One change that asks for more.

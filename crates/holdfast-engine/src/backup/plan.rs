@@ -3,9 +3,9 @@
 use crate::error::Result;
 use holdfast_core::{Lsn, RunId};
 use holdfast_pg::server::Server;
-use holdfast_vault::{ClusterVault, Notes};
 use holdfast_vault::map::Layer;
 use holdfast_vault::point::{Point, PointKind};
+use holdfast_vault::{ClusterVault, Notes};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,7 +55,7 @@ impl ParentFile {
 /// checked again by [`still_usable`].
 pub async fn plan(cluster: &ClusterVault, server: &Server, wanted: KindWanted) -> Result<BackupPlan> {
     let (points, errors) = cluster.points().await?;
-    let generation = points.iter().map(|p| p.generation).max().unwrap_or(0) + 1;
+    let generation = points.iter().map(|p| p.generation).max().unwrap_or(0).saturating_add(1);
     let full = |reason: String| BackupPlan { kind: PointKind::Full, parent: None, reason, generation };
     if wanted == KindWanted::Full {
         return Ok(full("a full was asked for".into()));

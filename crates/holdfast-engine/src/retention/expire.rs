@@ -115,7 +115,11 @@ async fn plan_vault(ctx: &Context, h: &Holdings, by_hand: Option<&str>) -> Resul
     };
     for held in &h.clusters {
         let ignored = held.notes.ignored.iter();
-        plan.alarms.extend(ignored.map(|n| format!("the note {n} does not count: it is damaged, or a host signed what only an operator may say")));
+        plan.alarms.extend(ignored.map(|n| {
+            format!(
+                "the note {n} does not count: it is damaged, or a host signed what only an operator may say"
+            )
+        }));
         plan.alarms.extend(held.damaged.iter().map(|d| format!("{d}; nothing of its cluster is swept")));
         let mut going: BTreeMap<RunId, String> = BTreeMap::new();
         for seen in held.points.iter().rev() {

@@ -32,7 +32,8 @@ pub async fn hold(ctx: &Context, point: &str, title: &str, until: Option<Timesta
                 continue;
             }
             // With the operator's signature where we have it; a host's counts as well.
-            let signer = if vault.keys().can_sign(Signer::Operator) { Signer::Operator } else { Signer::Host };
+            let signer =
+                if vault.keys().can_sign(Signer::Operator) { Signer::Operator } else { Signer::Host };
             let name = cluster.path().note(&found.id, &hold.id, "hold");
             vault.put_record(&name, &Body::Hold(hold.clone()), signer).await?;
             held = true;
@@ -45,7 +46,11 @@ pub async fn hold(ctx: &Context, point: &str, title: &str, until: Option<Timesta
             }
         }
     }
-    if held { Ok(hold) } else { Err(EngineError::not_found(format!("there is no point `{point}`"), "see `holdfast list`")) }
+    if held {
+        Ok(hold)
+    } else {
+        Err(EngineError::not_found(format!("there is no point `{point}`"), "see `holdfast list`"))
+    }
 }
 
 /// Every hold in force.
@@ -90,5 +95,7 @@ pub async fn release(ctx: &Context, id: &str, reason: &str) -> Result<Hold> {
             released = Some(first.clone());
         }
     }
-    released.ok_or_else(|| EngineError::not_found(format!("there is no hold `{id}`"), "see `holdfast hold --list`"))
+    released.ok_or_else(|| {
+        EngineError::not_found(format!("there is no hold `{id}`"), "see `holdfast hold --list`")
+    })
 }

@@ -84,7 +84,13 @@ pub(super) async fn order(
     })
 }
 
-fn report(h: &Holdings, held: &Held, order: &Order, waiting: &BTreeMap<RunId, String>, s: &Sweep) -> SweepReport {
+fn report(
+    h: &Holdings,
+    held: &Held,
+    order: &Order,
+    waiting: &BTreeMap<RunId, String>,
+    s: &Sweep,
+) -> SweepReport {
     let mut waiting = waiting.clone();
     waiting.extend(s.waiting.iter().cloned());
     let points = order.remove.iter().filter(|(id, _)| !waiting.contains_key(id));
@@ -116,7 +122,10 @@ pub async fn run(ctx: &Context, plan_only: bool) -> Result<Vec<SweepReport>> {
             let (now, versioned) = store.clock().await?;
             if versioned {
                 return Err(EngineError::refused(
-                    format!("vault `{}` lies in a bucket that keeps versions: deleting would hide objects and free nothing", v.name),
+                    format!(
+                        "vault `{}` lies in a bucket that keeps versions: deleting would hide objects and free nothing",
+                        v.name
+                    ),
                     "this version cannot delete versions; use a bucket without versioning, or a lifecycle rule of the copy's owner",
                 ));
             }

@@ -10,15 +10,15 @@ use crate::vaults::{cluster_record, path, point};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use holdfast_core::policy::Compression;
 use holdfast_core::monitor::Collect;
+use holdfast_core::policy::Compression;
 use holdfast_core::{Lsn, RunId};
 use holdfast_testkit::TestRng;
 use holdfast_vault::codec::Compressor;
 use holdfast_vault::manifest::{Live, PackUse, Root};
 use holdfast_vault::names::{PackClass, PackId, run_of};
-use holdfast_vault::pack::{PackInfo, PackTable, PackWriter, PartSink};
 use holdfast_vault::object::Purpose;
+use holdfast_vault::pack::{PackInfo, PackTable, PackWriter, PartSink};
 use holdfast_vault::point::{Body, Expired, FrameJson, Hold, Lease, Released};
 use holdfast_vault::reader::{PackSet, PointReader};
 use holdfast_vault::sweep::{self, Order};
@@ -247,8 +247,7 @@ async fn expire(c: ClusterVault, mut rng: TestRng) -> Result<()> {
     }
     let p = rng.pick(&points).id.clone();
     let at = Timestamp::now();
-    let note =
-        Expired { point: p.clone(), reason: "model".into(), by_hand: true, at, host: "model".into() };
+    let note = Expired { point: p.clone(), reason: "model".into(), by_hand: true, at, host: "model".into() };
     let name = c.path().note(&p, &run_id(&mut rng), "expired");
     c.vault().put_record(&name, &Body::Expired(note), Signer::Operator).await?;
     Ok(())
@@ -460,7 +459,8 @@ async fn quiet(world: &World, seed: u64) {
 fn random_histories_lose_nothing_and_leave_nothing() {
     let seed = holdfast_testkit::seed_from_env_or_time("HOLDFAST_SEED");
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (histories, steps) = if std::env::var_os("HOLDFAST_SOAK").is_some() { (300, 6000) } else { (16, 2500) };
+    let (histories, steps) =
+        if std::env::var_os("HOLDFAST_SOAK").is_some() { (300, 6000) } else { (16, 2500) };
     let mut sum = (0, 0, 0, 0);
     for n in 0..histories {
         let (a, b, c, d) = rt.block_on(history(seed.wrapping_add(n), steps));
