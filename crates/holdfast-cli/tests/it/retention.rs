@@ -8,6 +8,7 @@ use holdfast_vault::{Keys, Signer, Store, Vault};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 /// The policy with these rules, and the shortest wait before a sweep.
@@ -239,6 +240,10 @@ fn a_hostile_host_adds_and_nothing_is_lost() {
     let key = path_text(&site.scratch.path("host.key"));
     let _ = site.hf.run(&["key", "export", "--role", "host", "--to", &key]).ok();
     let fakes = lie(&site, &key);
+    // As if the server's user had written it, as whom the program runs.
+    let vault = site.scratch.path("vault");
+    let reference = format!("--reference={}", vault.join("holdfast.vault").display());
+    assert!(Command::new("chown").args(["-R", &reference]).arg(&vault).status().expect("chown").success());
     // Said plainly, and nothing real is pushed out.
     let plan = site.hf.run(&["--json", "expire", "--apply"]).expect_code(3).json();
     let found = verdicts(&plan);
