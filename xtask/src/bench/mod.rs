@@ -107,7 +107,7 @@ struct Options {
 impl Options {
     fn parse(args: &[String]) -> Result<Options> {
         let mut o =
-            Options { gib: 3.0, rounds: 0, quick: false, only: None, write: false, dense: "zstd:3".into() };
+            Options { gib: 3.0, rounds: 0, quick: false, only: None, write: false, dense: "zstd:1".into() };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -190,6 +190,9 @@ pub fn run(args: &[String]) -> Result<()> {
                 b.o.only.iter().flatten().cloned().collect::<Vec<_>>().join(", ")
             )));
             facts = old["facts"].clone();
+            if b.o.wants("dense") {
+                facts["dense"] = json!(b.o.dense);
+            }
             facts["notes"] = json!(notes);
         }
     }
