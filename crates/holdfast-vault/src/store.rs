@@ -394,6 +394,43 @@ impl Store {
         }
     }
 
+    /// What writes that were cut have left below `folder` of a local vault: `NAME#1`, which no listing shows.
+    pub fn staged(&self, folder: &str) -> Vec<Listed> {
+        let mut out = Vec::new();
+        let Some(root) = &self.local else { return out };
+        let mut dirs = vec![root.join(folder)];
+        while let Some(dir) = dirs.pop() {
+            for e in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                let (path, Ok(meta)) = (e.path(), e.metadata()) else { continue };
+                if meta.is_dir() {
+                    dirs.push(path);
+                } else if let Some(name) = path.strip_prefix(root).ok().and_then(|p| p.to_str())
+                    && is_staged(name)
+                {
+                    let modified = meta.modified().ok().and_then(|t| t.try_into().ok()).unwrap_or_default();
+                    out.push(Listed { name: name.to_string(), size: meta.len(), modified });
+                }
+            }
+        }
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        out
+    }
+
+    /// Removes what [`Store::staged`] named.
+    pub fn remove_staged(&self, name: &str) -> Result<()> {
+        let Some(root) = self.local.as_ref().filter(|_| is_staged(name)) else { return Ok(()) };
+        match std::fs::remove_file(root.join(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                let kind = match e.kind() {
+                    std::io::ErrorKind::PermissionDenied => StoreErrorKind::Denied,
+                    _ => StoreErrorKind::Transient,
+                };
+                Err(StoreError { op: "delete", name: name.into(), kind, source: Some(Box::new(e)) }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the folder of a deleted object if nothing is left in it. Object stores have no folders.
     /// Only for folders that belong to one run: another's first object could be on its way into a shared
     /// one.
@@ -469,6 +506,11 @@ impl Upload {
     pub async fn abort(mut self) {
         let _ = self.inner.abort().await;
     }
+}
+
+/// `…#NUMBER`: how `object_store` calls a local file that is not whole yet. No name of ours has a `#`.
+fn is_staged(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn stamp(m: &object_store::ObjectMeta) -> jiff::Timestamp {

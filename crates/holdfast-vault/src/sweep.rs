@@ -358,8 +358,6 @@ async fn judge(
         match pack_of(&l.name) {
             Some(id) if needed.contains(&id) => sweep.kept_bytes += l.size,
             Some(_) if gone => sweep.packs.push(doomed),
-            // Staging files of uploads that were cut.
-            None if gone && old(l, order.dead_after) => sweep.litter.push(doomed),
             _ => sweep.kept_bytes += l.size,
         }
     }
@@ -367,6 +365,13 @@ async fn judge(
         let name = path.point(&seen.point.id);
         let size = cluster.store().head(&name).await?.map_or(0, |l| l.size);
         sweep.points.push(Doomed { name, size });
+    }
+    for l in cluster.store().staged(&path.folder()) {
+        // A run's own packs grow under such names as long as it lives.
+        let done = !l.name.starts_with(&path.runs()) || run_folder(&l.name).is_some_and(|run| ended(&run));
+        if done && old(&l, order.dead_after) {
+            sweep.litter.push(Doomed { name: l.name, size: l.size });
+        }
     }
     let doomed = |l: Listed| Doomed { name: l.name, size: l.size };
     for l in notes {
@@ -418,7 +423,13 @@ async fn remove(
 ) -> Result<()> {
     let store = cluster.store();
     let mut results = futures::stream::iter(part)
-        .map(|d| async move { (d, store.delete(&d.name).await) })
+        .map(|d| async move {
+            let done = match d.name.contains('#') {
+                true => store.remove_staged(&d.name),
+                false => store.delete(&d.name).await,
+            };
+            (d, done)
+        })
         .buffer_unordered(PARALLEL);
     while let Some((d, result)) = results.next().await {
         match result {

@@ -98,12 +98,12 @@ pub async fn plan(ctx: &Context, point: Option<&str>, ask_clock: bool) -> Result
         }
     }
     for h in &all {
-        out.push(plan_vault(ctx, h, point).await?);
+        out.push(plan_vault(h, point).await?);
     }
     Ok(out)
 }
 
-async fn plan_vault(ctx: &Context, h: &Holdings, by_hand: Option<&str>) -> Result<ExpirePlan> {
+async fn plan_vault(h: &Holdings, by_hand: Option<&str>) -> Result<ExpirePlan> {
     let mut plan = ExpirePlan {
         vault: h.vault_policy.name.clone(),
         points: Vec::new(),
@@ -158,7 +158,7 @@ async fn plan_vault(ctx: &Context, h: &Holdings, by_hand: Option<&str>) -> Resul
                 reasons,
             });
         }
-        let order = super::sweep::order(ctx, h, held, going).await?;
+        let order = super::sweep::order(h, held, going).await?;
         match sweep::plan(&held.cluster, &order).await {
             Ok(s) => {
                 plan.frees.wal_segments += s.wal.len() as u64;

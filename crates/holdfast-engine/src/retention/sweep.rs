@@ -49,13 +49,7 @@ fn count(d: &[sweep::Doomed]) -> Count {
 }
 
 /// The order for [`sweep`] if the points in `going` go: with the WAL that nothing needs then.
-pub(super) async fn order(
-    ctx: &Context,
-    h: &Holdings,
-    held: &Held,
-    going: BTreeMap<RunId, String>,
-) -> Result<Order> {
-    let _ = ctx;
+pub(super) async fn order(h: &Holdings, held: &Held, going: BTreeMap<RunId, String>) -> Result<Order> {
     let path = held.cluster.path();
     let size = held.cluster.record().wal_segment_size;
     // What goes in other clusters too: only this one's points matter for its WAL.
@@ -153,7 +147,7 @@ async fn cluster(ctx: &Context, h: &Holdings, held: &Held, plan_only: bool) -> R
             }
         }
     }
-    let order = order(ctx, h, held, going).await?;
+    let order = order(h, held, going).await?;
     let cannot = |e: VaultError| match e {
         e @ (VaultError::Damaged { .. } | VaultError::Codec { .. }) => EngineError::failed(
             format!("nothing was removed, because what a point needs cannot be read: {e}"),

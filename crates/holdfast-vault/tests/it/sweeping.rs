@@ -470,3 +470,50 @@ fn random_histories_lose_nothing_and_leave_nothing() {
     // A history in which nothing happens shows nothing.
     assert!(sum.0 > 50 && sum.1 > 0 && sum.2 > 0 && sum.3 > 200, "{sum:?}");
 }
+
+/// A killed writer's unfinished files on a local disk, which no listing shows.
+#[tokio::test]
+async fn what_cut_writes_left_goes() {
+    let scratch = holdfast_testkit::Scratch::new("sweep-staged");
+    let store = crate::stores::local(&scratch);
+    let vault = Vault::create(store.clone(), Keys::generate().unwrap(), Cipher::Aes256Gcm).await.unwrap();
+    let c = vault.ensure_cluster(path(), cluster_record).await.unwrap();
+    let mut rng = TestRng::new(3);
+    let (dead, alive) = (run_id(&mut rng), run_id(&mut rng));
+    for run in [&dead, &alive] {
+        let lease = Lease {
+            run: run.clone(),
+            parents: vec![],
+            commit: c.path().point(run),
+            host: "model".into(),
+            agent: "model".into(),
+            pid: 1,
+            started_at: Timestamp::UNIX_EPOCH,
+        };
+        c.take_lease(&lease).await.unwrap();
+    }
+    let root = scratch.path("vault");
+    let write = |name: String| {
+        let at = root.join(&name);
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(&at, b"half").unwrap();
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(100_000);
+        std::fs::File::open(&at).unwrap().set_modified(old).unwrap();
+        at
+    };
+    let of = |run: &RunId| c.path().pack(&PackId { run: run.clone(), class: PackClass::Data, number: 1 });
+    let (gone, stays) = (write(format!("{}#1", of(&dead))), write(format!("{}#1", of(&alive))));
+    let segment = write(format!("{}/00000001/000000010000000000000003.wal#2", c.path().wal()));
+    c.abort_run(holdfast_vault::point::Aborted {
+        run: dead,
+        by: "model".into(),
+        at: Timestamp::UNIX_EPOCH,
+        reason: "it is dead".into(),
+    })
+    .await
+    .unwrap();
+    let order = order(&c, SignedDuration::from_hours(24)).await.unwrap();
+    let (s, swept) = sweep::execute(&c, &order, &Collect::default()).await.unwrap();
+    assert_eq!((s.litter.len(), swept.objects), (2, 2), "{s:?}");
+    assert!(!gone.exists() && !segment.exists() && stays.exists());
+}
