@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 /// The policy with these rules, and the shortest wait before a sweep.
-fn keep(site: &Site, rules: &str, wal: &str) {
+pub fn keep(site: &Site, rules: &str, wal: &str) {
     let path = site.scratch.path("holdfast.toml");
     let old = fs::read_to_string(&path).expect("policy");
     let changed: Vec<String> = old
@@ -42,7 +42,7 @@ fn verdicts(plan: &Value) -> BTreeMap<String, String> {
     rows.iter().map(|r| (text(&r["point"]).to_owned(), text(&r["verdict"]).to_owned())).collect()
 }
 
-fn ids(site: &Site) -> Vec<String> {
+pub fn ids(site: &Site) -> Vec<String> {
     let list = site.hf.run(&["--json", "list"]).ok().json();
     list["points"].as_array().expect("points").iter().map(|p| text(&p["id"]).to_owned()).collect()
 }

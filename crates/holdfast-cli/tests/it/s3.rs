@@ -1,6 +1,7 @@
 //! The same over S3: whole, with a network that misbehaves, and with a store that is too weak.
 
-use crate::common::{DB, Site, error_of, fingerprint, server};
+use crate::common::{DB, Site, error_of, fingerprint, server, text};
+use crate::retention::{ids, keep};
 use holdfast_testkit::{Ceph, Cluster, Fault, FaultProxy, Holdfast, PgVersion, Rule, Scratch, Store};
 use std::time::Duration;
 
@@ -82,6 +83,23 @@ fn lifecycle<S>(scratch: &Scratch, store: S, env: Vec<(String, String)>) {
     let _ = site.hf.run(&["verify"]).ok();
     let _ = site.hf.run(&["check"]).ok();
     let _ = site.hf.run(&["doctor"]).says("vault");
+    // Letting go: the first point goes, and what the others need of it stays.
+    keep(&site, "last = 1", "");
+    let newest = site.backup(&[]);
+    let _ = site.hf.run(&["expire", "--apply"]).ok();
+    // Stores tell the time in seconds.
+    std::thread::sleep(Duration::from_millis(2100));
+    let swept = site.hf.run(&["--json", "sweep"]).ok().json();
+    assert!(swept["sweeps"][0]["removed"]["objects"].as_u64() > Some(1), "{swept}");
+    assert_eq!(ids(&site), [text(&incremental["id"]), text(&newest["id"])], "verified, and newest");
+    let _ = site.hf.run(&["check"]).ok();
+    let expected = fingerprint(&site.pg, "postgres");
+    site.sql("select pg_switch_wal()");
+    site.pg.wait_archived();
+    let _ = site.restore("after", &[]);
+    let copy = start_copy(&site, "after", &env);
+    assert_eq!(fingerprint(&copy, "postgres"), expected);
+    drop(copy);
     // The store is away: PostgreSQL must hear 200, people what to look at.
     drop(store);
     let dest = scratch.path("x").display().to_string();
@@ -152,4 +170,22 @@ fn a_weak_store_is_refused() {
     let (_, message, hint) = error_of(&out);
     assert!(message.contains("create-if-absent") && hint.contains("conditional"), "{message} {hint}");
     assert!(!scratch.path("holdfast.toml").exists());
+}
+
+/// Deleting hides objects there and frees nothing; somebody who believes otherwise pays for it.
+#[test]
+fn a_bucket_with_versions_is_not_swept() {
+    let scratch = Scratch::new("s3versions");
+    let store = Store::ministack(&scratch, &["backups"]);
+    store.enable_versioning("backups");
+    let site = site(&scratch, PgVersion::V17, store.env());
+    keep(&site, "last = 1", "");
+    for _ in 0..2 {
+        let _ = site.backup(&[]);
+    }
+    let _ = site.hf.run(&["expire", "--apply"]).ok();
+    let _ = site.hf.run(&["sweep", "--plan"]).ok();
+    let (code, message, _) = error_of(&site.hf.run(&["--json", "sweep"]).expect_code(13));
+    assert!(code == "refused" && message.contains("versions"), "{message}");
+    assert_eq!(ids(&site).len(), 2);
 }
