@@ -175,6 +175,9 @@ pub struct RestoreArgs {
     /// From this point instead of the newest that fits
     #[arg(long, value_name = "POINT")]
     pub point: Option<String>,
+    /// Of this cluster (system identifier), where the database has had several
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: Option<String>,
     /// On this timeline: a number, `latest` or `current`
     #[arg(long, value_name = "TIMELINE", default_value = "latest")]
     pub timeline: String,
@@ -219,6 +222,9 @@ pub enum WalCommand {
         /// What is missing behind this segment is not needed
         #[arg(long, hide = true)]
         reach: Option<String>,
+        /// What is missing up to this segment was removed, and is not the end
+        #[arg(long, hide = true)]
+        planned: Option<String>,
         /// How long to try again when the store has trouble
         #[arg(long, default_value = "60s", value_name = "SPAN")]
         retry_for: String,

@@ -165,7 +165,9 @@ impl Session {
         let at = address(&c);
         // As in libpq, `sslmode` says nothing about Unix sockets.
         let local = c.get_hosts().iter().all(|h| matches!(h, Host::Unix(_)));
-        let client = if local {
+        let plain =
+            settings.get("sslmode") == Some("disable") && settings.get("sslrootcert") != Some("system");
+        let client = if local || plain {
             c.ssl_mode(SslMode::Disable);
             let (client, connection) = c.connect(NoTls).await.map_err(|e| connect_error(&at, &e))?;
             drive(connection);

@@ -50,7 +50,7 @@ const KNOWN: [&str; 24] = [
 ];
 
 /// What changes nothing that matters to a backup's session.
-const WITHOUT_EFFECT: [&str; 10] = [
+const WITHOUT_EFFECT: [&str; 8] = [
     "application_name",
     "client_encoding",
     "fallback_application_name",
@@ -58,13 +58,30 @@ const WITHOUT_EFFECT: [&str; 10] = [
     "krbsrvname",
     "gssdelegation",
     "sslcompression",
-    "sslcertmode",
     "sslsni",
+];
+
+/// What would ask for more safety than is given here: refused.
+const ASKS_FOR_MORE: [&str; 7] = [
     "require_auth",
+    "requirepeer",
+    "sslcertmode",
+    "sslcrl",
+    "sslcrldir",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
 ];
 
 /// Variables for settings that nobody gave.
-const VARIABLES: [(&str, &str); 15] = [
+const VARIABLES: [(&str, &str); 23] = [
+    ("PGREQUIREAUTH", "require_auth"),
+    ("PGREQUIREPEER", "requirepeer"),
+    ("PGSSLCRL", "sslcrl"),
+    ("PGSSLCRLDIR", "sslcrldir"),
+    ("PGSSLCERTMODE", "sslcertmode"),
+    ("PGSSLMINPROTOCOLVERSION", "ssl_min_protocol_version"),
+    ("PGSSLMAXPROTOCOLVERSION", "ssl_max_protocol_version"),
+    ("PGGSSENCMODE", "gssencmode"),
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
     ("PGPORT", "port"),
@@ -121,12 +138,11 @@ impl Settings {
                 k if WITHOUT_EFFECT.contains(&k) => continue,
                 "gssencmode" if v != "require" => continue,
                 "gssencmode" => return Err(bad("gssencmode=require is not supported; use tls (sslmode)")),
-                "sslcrl" | "sslcrldir" | "ssl_min_protocol_version" | "ssl_max_protocol_version"
-                    if !v.is_empty() =>
-                {
+                "sslcertmode" if v == "allow" => continue,
+                k if ASKS_FOR_MORE.contains(&k) && !v.is_empty() => {
                     return Err(bad(format!("{whence} sets {k}, which is not supported")));
                 }
-                "sslcrl" | "sslcrldir" | "ssl_min_protocol_version" | "ssl_max_protocol_version" => continue,
+                k if ASKS_FOR_MORE.contains(&k) => continue,
                 k => return Err(bad(format!("{whence} has the setting `{k}`, which nobody knows"))),
             }
             if !v.is_empty() {
@@ -193,6 +209,7 @@ mod tests {
             ("host=x password=y", "holds a password"),
             ("host=x sslcrl=/y", "sslcrl, which is not supported"),
             ("host=x gssencmode=require", "gssencmode"),
+            ("host=x require_auth=scram-sha-256", "require_auth"),
             ("host=x sslmod=require", "`sslmod`"),
             ("host=x service=nosuch-service servicefile=/nonexistent", "[nosuch-service]"),
             ("what is this", "neither"),

@@ -59,9 +59,9 @@ impl Tls {
         let roots_given = rootcert.is_some() || own("root.crt").is_some();
         let system = rootcert == Some("system");
         let (mode, check) = match s.get("sslmode") {
-            Some("disable") => (SslMode::Disable, Check::Nothing),
             None | Some("verify-full") if system => (SslMode::Require, Check::ChainAndName),
             Some(_) if system => return Err(bad("sslrootcert=system asks for sslmode=verify-full")),
+            Some("disable") => (SslMode::Disable, Check::Nothing),
             None | Some("allow" | "prefer") => (SslMode::Prefer, Check::Nothing),
             Some("require") if roots_given => (SslMode::Require, Check::Chain),
             Some("require") => (SslMode::Require, Check::Nothing),
@@ -118,6 +118,9 @@ fn chain(
 ) -> Result<Option<Arc<WebPkiServerVerifier>>> {
     if check == Check::Nothing {
         return Ok(None);
+    }
+    if let Some(file) = own("root.crl") {
+        return Err(bad(format!("`{}` would be used by libpq, and is not supported here", file.display())));
     }
     let mut roots = RootCertStore::empty();
     match s.get("sslrootcert").map(PathBuf::from).or_else(|| own("root.crt")) {

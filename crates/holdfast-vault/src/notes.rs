@@ -7,13 +7,14 @@
 
 use crate::error::{Result, VaultError};
 use crate::keys::Signer;
+use crate::names::run_of;
 use crate::point::{Body, Expired, Hold, Released, Verified};
 use crate::store::Listed;
 use crate::vault::ClusterVault;
 use futures::{StreamExt, TryStreamExt};
 use holdfast_core::RunId;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Notes read at once.
 const PARALLEL_READS: usize = 16;
@@ -33,7 +34,8 @@ pub struct PointNotes {
     /// With the *store's* time of each.
     expired: Vec<(Timestamp, Expired)>,
     holds: Vec<Hold>,
-    released: BTreeSet<RunId>,
+    /// With the store's time of each.
+    released: BTreeMap<RunId, Timestamp>,
 }
 
 impl PointNotes {
@@ -41,15 +43,18 @@ impl PointNotes {
     pub fn holds(&self, now: Timestamp) -> impl Iterator<Item = &Hold> {
         self.holds
             .iter()
-            .filter(move |h| !self.released.contains(&h.id) && h.until.is_none_or(|until| until > now))
+            .filter(move |h| !self.released.contains_key(&h.id) && h.until.is_none_or(|until| until > now))
     }
 
-    /// The earliest expiry, unless something holds the point: (when the store had it, what it says).
+    /// The earliest expiry, unless something holds the point: (since when nothing has stood in its way by
+    /// the store's clock, what it says). Time under a hold does not count.
     pub fn expired(&self, now: Timestamp) -> Option<(Timestamp, &Expired)> {
         if self.holds(now).next().is_some() {
             return None;
         }
-        self.expired.iter().min_by_key(|(at, _)| *at).map(|(at, e)| (*at, e))
+        let (at, note) = self.expired.iter().min_by_key(|(at, _)| *at)?;
+        let ended = self.holds.iter().filter_map(|h| self.released.get(&h.id).copied().or(h.until)).max();
+        Some((ended.map_or(*at, |e| e.max(*at)), note))
     }
 
     /// Somebody expired it, held or not.
@@ -74,7 +79,7 @@ impl PointNotes {
             (Body::Verified(v), Signer::Operator) => self.verified.push(v),
             (Body::Expired(e), Signer::Operator) => self.expired.push((stored_at, e)),
             (Body::Released(Released { hold, .. }), Signer::Operator) => {
-                self.released.insert(hold);
+                self.released.insert(hold, stored_at);
             }
             _ => return false,
         }
@@ -117,7 +122,9 @@ impl Notes {
             .map(|l| async move {
                 match cluster.vault().get_record(&l.name).await {
                     Ok(found) => Ok((l, Some(found))),
-                    Err(VaultError::Damaged { .. }) => Ok((l, None)),
+                    Err(VaultError::Damaged { .. } | VaultError::Codec { .. } | VaultError::WrongKey(_)) => {
+                        Ok((l, None))
+                    }
                     // A sweep was faster.
                     Err(e) if e.is_not_found() => Ok((l, None)),
                     Err(e) => Err(e),
@@ -135,6 +142,13 @@ impl Notes {
                 _ => false,
             };
             if !counted {
+                // A hold that does not open holds all the same, until somebody releases it by its name.
+                if let (Some(point), Some(id)) = (point_of(&l.name), run_of(&l.name, "hold")) {
+                    let title = "its record does not open".into();
+                    let (until, at, host) = (None, l.modified, String::new());
+                    let hold = Hold { id, point: point.clone(), title, until, at, host };
+                    notes.by_point.entry(point).or_default().holds.push(hold);
+                }
                 notes.ignored.push(l.name);
             }
         }
@@ -214,7 +228,8 @@ mod tests {
             }
             assert_eq!(p.holds(t(40)).map(|h| h.id.clone()).collect::<Vec<_>>(), [id(2)]);
             assert!(p.expired(t(40)).is_none(), "held until 50");
-            assert_eq!(p.expired(t(51)).map(|(at, _)| at), Some(t(10)));
+            // Time under a hold does not count.
+            assert_eq!(p.expired(t(51)).map(|(at, _)| at), Some(t(50)));
         }
     }
 

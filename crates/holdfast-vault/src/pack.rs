@@ -39,7 +39,7 @@ pub struct FrameLoc {
 
 impl FrameLoc {
     pub fn end(&self) -> u64 {
-        self.offset + u64::from(self.sealed_len)
+        self.offset.saturating_add(self.sealed_len.into())
     }
 }
 

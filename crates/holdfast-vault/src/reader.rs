@@ -116,7 +116,7 @@ impl PackSet {
         if let Some(b) = self.blocks.lock().unwrap_or_else(|e| e.into_inner()).get((pack, n)) {
             return Ok(b);
         }
-        let range = n * META_BLOCK..(n + 1) * META_BLOCK;
+        let range = n.saturating_mul(META_BLOCK)..n.saturating_add(1).saturating_mul(META_BLOCK);
         let bytes = self.cluster.store().get_range_up_to(name, range).await?;
         self.blocks.lock().unwrap_or_else(|e| e.into_inner()).put((pack, n), bytes.clone());
         Ok(bytes)

@@ -35,6 +35,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Requests under way at once.
 const PARALLEL: usize = 16;
 
+/// WAL of so long before a lease may still be needed by its run: a standby's backup begins at the last
+/// restartpoint, which lies before it.
+const WAL_BEFORE_LEASE: SignedDuration = SignedDuration::from_hours(48);
+
 /// What shall go, as retention decided.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
@@ -328,7 +332,7 @@ async fn judge(
     // Packs, and the newest sign of life of each run.
     let mut last_write: BTreeMap<RunId, Timestamp> = BTreeMap::new();
     let runs = cluster.store().list(&path.runs()).await?;
-    for l in &runs {
+    for l in runs.iter().chain(&cluster.store().staged(&path.runs())) {
         if let Some(run) = run_folder(&l.name) {
             let t = last_write.entry(run).or_insert(l.modified);
             *t = (*t).max(l.modified);
@@ -374,16 +378,19 @@ async fn judge(
         }
     }
     let doomed = |l: Listed| Doomed { name: l.name, size: l.size };
+    let noted: BTreeSet<RunId> = notes.iter().filter_map(|l| run_folder(&l.name)).collect();
+    let gone_before =
+        self::removed(cluster, &condemned, noted.into_iter().filter(|run| !committed(run))).await?;
     for l in notes {
         let Some(run) = run_folder(&l.name) else { continue };
-        if going.contains(&run) || (condemned.contains(&run) && !live_ids.contains(&run)) {
+        if going.contains(&run) || gone_before.contains(&run) {
             sweep.litter.push(doomed(l));
         }
     }
-    for l in leases.all {
+    for l in &leases.all {
         let Some(run) = run_of(&l.name, "lease") else { continue };
-        if ended(&run) && !leases.active.contains_key(&run) && old(&l, order.dead_after) {
-            sweep.litter.push(doomed(l));
+        if ended(&run) && !leases.active.contains_key(&run) && old(l, order.dead_after) {
+            sweep.litter.push(doomed(l.clone()));
         }
     }
     for l in cluster.store().list(&format!("{}/failed", path.folder())).await? {
@@ -399,7 +406,14 @@ async fn judge(
             .map(|w| path.segment(w.name.timeline, &w.name.to_string()))
             .collect();
         let all = cluster.store().list(&path.wal()).await?;
-        let can_go = |l: &Listed| order.wal.contains(&l.name) && !of_points.contains(&l.name);
+        // A run under way names its segments only when it commits; it may have been long about it.
+        let leased =
+            |l: &&Listed| run_of(&l.name, "lease").is_some_and(|run| leases.active.contains_key(&run));
+        let first = leases.all.iter().filter(leased).map(|l| l.modified).min();
+        let before_leases =
+            |l: &Listed| first.is_none_or(|first| l.modified.duration_until(first) > WAL_BEFORE_LEASE);
+        let can_go =
+            |l: &Listed| order.wal.contains(&l.name) && !of_points.contains(&l.name) && before_leases(l);
         sweep.wal = all.into_iter().filter(can_go).map(doomed).collect();
     }
     let seen: BTreeSet<&RunId> = survey.points.iter().map(|s| &s.point.id).collect();

@@ -427,7 +427,12 @@ impl ClusterVault {
         for (run, stored_at, found) in read {
             let name = self.path.point(&run);
             match found {
-                Ok(Some((Body::Point(point), signer))) if point.id == run => {
+                // A point of another cluster, put here, would speak for one of the same name there.
+                Ok(Some((Body::Point(point), signer)))
+                    if point.id == run
+                        && point.cluster == self.path.cluster
+                        && point.database == self.path.database =>
+                {
                     survey.points.push(Seen { point: *point, signer, stored_at });
                 }
                 Ok(Some((Body::Aborted(_), _))) => {

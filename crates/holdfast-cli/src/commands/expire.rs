@@ -11,35 +11,36 @@ use holdfast_engine::retention::{self, hold as holds};
 use holdfast_vault::point::{Hold, PointKind};
 use serde_json::json;
 
-/// The context of a target: a database, or a point in one of the databases.
-fn target<'a>(cli: &Cli, target: Option<&'a str>) -> anyhow::Result<(Vec<Context>, Option<&'a str>)> {
+/// The context of a target: a database, or a point in one of the databases, with its whole id.
+async fn target(cli: &Cli, target: Option<&str>) -> anyhow::Result<(Context, Option<String>)> {
     let p = policy::read(&policy::locate(cli.config.as_deref())?)?;
-    match target {
-        Some(t) if p.databases.keys().any(|d| d.as_str() == t) => Ok((vec![context(cli, Some(t))?.0], None)),
-        // Ids begin with a date; anything else is a database that does not exist, and is told so.
-        Some(t) if t.starts_with("20") => {
-            let all = p.databases.keys().map(|d| Ok(context(cli, Some(d.as_str()))?.0));
-            Ok((all.collect::<anyhow::Result<_>>()?, Some(t)))
+    // Ids begin with a date; anything else is a database, and told if it does not exist.
+    let Some(id) = target.filter(|t| t.starts_with("20") && !p.databases.keys().any(|d| d.as_str() == *t))
+    else {
+        return Ok((context(cli, target)?.0, None));
+    };
+    let mut hits = Vec::new();
+    for d in p.databases.keys() {
+        let (ctx, _) = context(cli, Some(d.as_str()))?;
+        for run in retention::expire::matching(&ctx, id).await? {
+            hits.push((ctx.clone(), run));
         }
-        other => Ok((vec![context(cli, other)?.0], None)),
+    }
+    match (hits.len(), hits.pop()) {
+        (1, Some((ctx, run))) => Ok((ctx, Some(run.to_string()))),
+        (0, _) | (_, None) => Err(holdfast_engine::EngineError::not_found(
+            format!("there is no point `{id}`"),
+            "see `holdfast list`",
+        )
+        .into()),
+        (n, _) => Err(crate::failure::usage(format!("`{id}` stands for {n} points"), "write more of its id")),
     }
 }
 
 pub async fn expire(cli: &Cli, what: Option<&str>, apply: bool) -> Done {
-    let (contexts, point) = target(cli, what)?;
-    let mut plans = Vec::new();
-    let mut missing = None;
-    for ctx in &contexts {
-        match retention::expire::plan(ctx, point, apply).await {
-            Ok(p) => plans.extend(p),
-            // In one of the others, perhaps.
-            Err(e @ holdfast_engine::EngineError::NotFound { .. }) if contexts.len() > 1 => missing = Some(e),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    if let (true, Some(e)) = (plans.is_empty(), missing) {
-        return Err(e.into());
-    }
+    let (ctx, point) = target(cli, what).await?;
+    let point = point.as_deref();
+    let plans = retention::expire::plan(&ctx, point, apply).await?;
     let written = if apply { retention::expire::apply(&plans).await? } else { 0 };
     let alarms = plans.iter().any(|p| !p.alarms.is_empty());
     if cli.json {
@@ -97,7 +98,8 @@ pub async fn sweep(cli: &Cli, db: Option<&str>, plan: bool) -> Done {
     let result = retention::sweep::run(&ctx, plan).await;
     progress.finish();
     let reports = result?;
-    let refused = reports.iter().any(|r| !r.refused.is_empty());
+    let blocked = reports.iter().any(|r| r.blocked.is_some());
+    let refused = reports.iter().any(|r| !r.refused.is_empty() || !r.ignored_notes.is_empty());
     if cli.json {
         output::json(&json!({ "plan": plan, "sweeps": reports }));
     } else {
@@ -108,7 +110,11 @@ pub async fn sweep(cli: &Cli, db: Option<&str>, plan: bool) -> Done {
             output::line("nothing is stored yet");
         }
     }
-    Ok(if refused { 3 } else { 0 })
+    Ok(match (blocked, refused) {
+        (true, _) => 1,
+        (_, true) => 3,
+        _ => 0,
+    })
 }
 
 fn print_sweep(r: &SweepReport, plan: bool) {
@@ -134,6 +140,12 @@ fn print_sweep(r: &SweepReport, plan: bool) {
     output::line(&format!("  {} of packs stay", ByteSize(r.kept_pack_bytes)));
     if let Some(c) = r.removed {
         output::line(&format!("  removed {} objects, {}", c.objects, ByteSize(c.bytes)));
+    }
+    if let Some(why) = &r.blocked {
+        output::line(&format!("  FAIL {why}"));
+    }
+    for n in &r.ignored_notes {
+        output::line(&format!("  WARN the note {n} does not count"));
     }
     for f in &r.refused {
         output::line(&format!("  WARN not removed: {f}"));

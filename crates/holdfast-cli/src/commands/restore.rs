@@ -36,6 +36,7 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
         }
     };
     o.exclusive = a.exclusive;
+    o.cluster = a.cluster.clone();
     o.wal_from = a.wal_from.as_ref().map(std::path::absolute).transpose()?;
     for m in &a.tablespace_map {
         let (old, new) = pair(m, "--tablespace-map")?;

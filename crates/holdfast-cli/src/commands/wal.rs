@@ -24,7 +24,7 @@ pub async fn run(cli: &Cli, w: &WalCommand) -> Done {
             }
             Ok(0)
         }
-        WalCommand::Get { db, cluster, timeline, reach, retry_for, prefetch, name, dest } => {
+        WalCommand::Get { db, cluster, timeline, reach, planned, retry_for, prefetch, name, dest } => {
             let (ctx, _) = context(cli, db.as_deref())?;
             let span: time::Duration =
                 retry_for.parse().map_err(|e: String| failure::usage(e, "--retry-for 60s"))?;
@@ -34,6 +34,7 @@ pub async fn run(cli: &Cli, w: &WalCommand) -> Done {
                 timeline: timeline.map(holdfast_core::TimelineId),
                 // One that does not parse is no permission.
                 reach: reach.as_deref().and_then(|r| r.parse().ok()),
+                planned: planned.as_deref().and_then(|r| r.parse().ok()),
                 prefetch: *prefetch,
             };
             let got = get(&ctx, name, dest, &o).await?;

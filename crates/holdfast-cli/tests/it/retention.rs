@@ -3,8 +3,8 @@
 use crate::common::{DB, Site, error_of, fingerprint, path_text, text};
 use holdfast_core::RunId;
 use holdfast_testkit::{Holdfast, Output, PgVersion};
-use holdfast_vault::point::{Body, Expired};
-use holdfast_vault::{Keys, Signer, Store, Vault};
+use holdfast_vault::point::{Body, DamagedPage, Expired};
+use holdfast_vault::{ClusterPath, Keys, Signer, Store, Vault};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,12 +39,14 @@ fn sweep(hf: &Holdfast, args: &[&str]) -> Output {
 
 fn verdicts(plan: &Value) -> BTreeMap<String, String> {
     let rows = plan["plans"][0]["points"].as_array().expect("points");
-    rows.iter().map(|r| (text(&r["point"]).to_owned(), text(&r["verdict"]).to_owned())).collect()
+    let real = rows.iter().filter(|r| r["cluster"] != "999");
+    real.map(|r| (text(&r["point"]).to_owned(), text(&r["verdict"]).to_owned())).collect()
 }
 
 pub fn ids(site: &Site) -> Vec<String> {
     let list = site.hf.run(&["--json", "list"]).ok().json();
-    list["points"].as_array().expect("points").iter().map(|p| text(&p["id"]).to_owned()).collect()
+    let real = list["points"].as_array().expect("points").iter().filter(|p| p["cluster"] != "999");
+    real.map(|p| text(&p["id"]).to_owned()).collect()
 }
 
 #[test]
@@ -198,7 +200,7 @@ fn lie(site: &Site, key: &str) -> Vec<String> {
             Vault::open(Store::open(&url, &BTreeMap::new()).expect("a store"), keys).await.expect("a vault");
         let db = vault.databases().await.expect("databases").remove(0);
         let path = vault.clusters(&db).await.expect("clusters").remove(0);
-        let c = vault.cluster(path).await.expect("a cluster");
+        let c = vault.cluster(path.clone()).await.expect("a cluster");
         let (points, _) = c.points().await.expect("points");
         let now = jiff::Timestamp::now();
         for p in &points {
@@ -227,6 +229,21 @@ fn lie(site: &Site, key: &str) -> Vec<String> {
             fakes.push(f.id.to_string());
             c.commit_point(f).await.expect("commit");
         }
+        // A cluster that never was, with twins of the real points that nobody would want, and a newer one.
+        let path = ClusterPath { database: path.database, cluster: "999".parse().expect("a cluster") };
+        let mut record = c.record().clone();
+        record.cluster = path.cluster.clone();
+        let invented = vault.ensure_cluster(path.clone(), || record).await.expect("a cluster");
+        for p in points.iter().chain([newest]).enumerate() {
+            let (n, mut twin) = (p.0, p.1.clone());
+            twin.cluster = path.cluster.clone();
+            if n < points.len() {
+                twin.damaged.push(DamagedPage { path: "base/1/1".into(), block: 0, what: "x".into() });
+            } else {
+                twin.id = RunId::generate(now);
+            }
+            invented.commit_point(twin).await.expect("commit");
+        }
         fakes
     })
 }
@@ -234,11 +251,14 @@ fn lie(site: &Site, key: &str) -> Vec<String> {
 #[test]
 fn a_hostile_host_adds_and_nothing_is_lost() {
     let site = Site::new("hostile", PgVersion::V17);
-    keep(&site, "last = 2", "");
+    // One plausible point of an invented cluster takes the place of one: that is the limit of what can be told.
+    keep(&site, "last = 3", "");
     let real: Vec<String> = (0..3).map(|_| text(&site.backup(&[])["id"]).to_owned()).collect();
     site.pg.wait_archived();
     let key = path_text(&site.scratch.path("host.key"));
     let _ = site.hf.run(&["key", "export", "--role", "host", "--to", &key]).ok();
+    let listed = site.hf.run(&["--json", "list"]).ok().json();
+    let cluster = text(&listed["points"][0]["cluster"]).to_owned();
     let fakes = lie(&site, &key);
     // As if the server's user had written it, as whom the program runs.
     let vault = site.scratch.path("vault");
@@ -255,12 +275,15 @@ fn a_hostile_host_adds_and_nothing_is_lost() {
         assert!(alarms.contains(id.as_str()), "{id}: {alarms}");
     }
     // What the false points need is not there, so nothing is removed until a person has let them go.
-    let (_, message, hint) = error_of(&sweep(&site.hf, &["--json", "sweep"]).expect_code(1));
-    assert!(message.contains("nothing was removed") && hint.contains("by hand"), "{message}");
+    let blocked = sweep(&site.hf, &["--json", "sweep"]).expect_code(1).json();
+    let why = blocked["sweeps"].to_string();
+    assert!(why.contains("nothing was removed") && why.contains("by hand"), "{why}");
+    assert_eq!(ids(&site).len(), 7);
     for f in &fakes {
         let _ = site.hf.run(&["expire", f, "--apply"]);
     }
-    let _ = sweep(&site.hf, &["sweep"]).ok();
+    // The invented cluster cannot be swept, as nobody can read it; the real one is.
+    let _ = sweep(&site.hf, &["sweep"]).expect_code(1);
     assert_eq!(ids(&site), [real[1].as_str(), &real[2]]);
-    let _ = site.restore_and_start("copy", &[]);
+    let _ = site.restore_and_start("copy", &["--cluster", &cluster]);
 }

@@ -45,6 +45,8 @@ pub struct RestoreOptions {
     pub to: PathBuf,
     pub target: Target,
     pub point: Option<RunId>,
+    /// Only of this cluster (system identifier), where the database has several.
+    pub cluster: Option<String>,
     pub timeline: TimelineChoice,
     pub tablespace_map: Vec<(PathBuf, PathBuf)>,
     pub action: TargetAction,
@@ -64,6 +66,7 @@ impl RestoreOptions {
             to,
             target: Target::EndOfWal,
             point: None,
+            cluster: None,
             timeline: TimelineChoice::Latest,
             tablespace_map: Vec::new(),
             action: TargetAction::Promote,

@@ -8,8 +8,8 @@ use crate::error::{EngineError, Result};
 use crate::wal::archive::WalArchive;
 use holdfast_core::{ByteSize, DatabaseName, Lsn, RunId, SegmentName, TimelineId};
 use holdfast_pg::process::Programs;
-use holdfast_vault::ClusterVault;
 use holdfast_vault::point::Point;
+use holdfast_vault::{ClusterVault, Notes};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,8 @@ pub struct RestorePlan {
     pub wal_segments: u64,
     /// The last segment of them.
     pub wal_last: Option<SegmentName>,
+    /// There is a target: WAL beyond `wal_last` is not needed.
+    pub bounded: bool,
     /// The directory holds a restore that was broken off: it is emptied first.
     pub replaces_partial: bool,
     pub recovery_settings: BTreeMap<String, String>,
@@ -72,7 +74,18 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
     }
     let (cluster, points) = choose_cluster(ctx, &vault, o).await?;
     let archive = WalArchive::read(&cluster).await?;
-    let r = resolve(&archive, &points, &o.target, o.point.as_ref(), (o.timeline, o.exclusive)).await?;
+    // One that is expired may go while it is read: only if nothing else reaches the target, or it was named.
+    let staying = match &o.point {
+        Some(_) => points.clone(),
+        None => not_expired(&cluster, &points).await?,
+    };
+    let how = (o.timeline, o.exclusive);
+    let r = match resolve(&archive, &staying, &o.target, o.point.as_ref(), how).await {
+        Err(EngineError::NotFound { .. }) if staying.len() < points.len() => {
+            resolve(&archive, &points, &o.target, o.point.as_ref(), how).await?
+        }
+        other => other?,
+    };
     let p = &r.point;
     let mut notes = r.notes.clone();
     if !p.damaged.is_empty() {
@@ -82,7 +95,15 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         ));
     }
     notes.extend(check_created(&r)?);
-    check_end(&archive, &r)?;
+    if matches!(o.target, Target::EndOfWal) {
+        check_end(&archive, &r)?;
+    }
+    let note_of = Notes::of_point(&cluster, &r.point.id).await?;
+    if note_of.expired(jiff::Timestamp::now()).is_some() {
+        notes.push(
+            "the point is expired: a sweep may remove it while it is read; `holdfast hold` keeps it".into(),
+        );
+    }
     let replaces_partial = check_target(&o.to)?;
     let tablespaces = tablespaces(p, o)?;
     for t in &tablespaces {
@@ -142,6 +163,7 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         wal_end_time: r.wal_end_time,
         wal_segments: r.wal.len() as u64,
         wal_last: r.wal.last().copied(),
+        bounded: !matches!(o.target, Target::EndOfWal),
         replaces_partial,
         recovery_settings: p.server.recovery_settings.clone(),
         shared_preload_libraries: p.server.shared_preload_libraries.clone(),
@@ -152,6 +174,18 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
     Ok((plan, cluster))
 }
 
+async fn not_expired(cluster: &ClusterVault, points: &[Point]) -> Result<Vec<Point>> {
+    let mut listed = cluster.store().list(&cluster.path().notes()).await?;
+    if !listed.iter().any(|l| l.name.ends_with(".expired")) {
+        return Ok(points.to_vec());
+    }
+    listed.retain(|l| !l.name.ends_with(".verified"));
+    let notes = Notes::open(cluster, listed).await?;
+    let now = jiff::Timestamp::now();
+    let stays = |p: &&Point| notes.get(&p.id).is_none_or(|n| n.expired(now).is_none());
+    Ok(points.iter().filter(stays).cloned().collect())
+}
+
 /// The newest cluster that has points, or the one that has the point that was named.
 async fn choose_cluster(
     ctx: &Context,
@@ -160,6 +194,9 @@ async fn choose_cluster(
 ) -> Result<(ClusterVault, Vec<Point>)> {
     let mut found = None;
     for cluster in ctx.clusters(vault).await? {
+        if o.cluster.as_ref().is_some_and(|c| cluster.path().cluster.to_string() != *c) {
+            continue;
+        }
         let (points, errors) = cluster.points().await?;
         for e in errors {
             ctx.monitor.warning(e.to_string());
@@ -287,7 +324,7 @@ fn check_created(r: &Resolved) -> Result<Vec<String>> {
 /// Without a target the server would stop where WAL is missing, though later WAL is there. A point of which
 /// a sweep kept only its own segments is like that, and a point before a gap.
 fn check_end(archive: &WalArchive, r: &Resolved) -> Result<()> {
-    let (ServerTarget::None, Some(last)) = (&r.server, r.wal.last()) else { return Ok(()) };
+    let Some(last) = r.wal.last() else { return Ok(()) };
     let reached = last.number(archive.segment_size());
     let later = archive.segments.get(&r.timeline).and_then(|s| s.range(reached + 1..).next());
     match later {
@@ -298,7 +335,7 @@ fn check_end(archive: &WalArchive, r: &Resolved) -> Result<()> {
                 r.point.id,
                 SegmentName::new(r.timeline, *later, archive.segment_size())
             ),
-            format!("--immediate restores the point itself, --lsn {} what follows it", r.wal_end),
+            "--immediate restores the point itself; --at and --lsn reach what lies before the gap",
         )),
     }
 }

@@ -56,10 +56,12 @@ pub fn restore_command(program: &Path, policy: &Path, plan: &RestorePlan) -> Str
         true => format!(" --vault {}", shell_quote(&plan.vault)),
         false => String::new(),
     };
-    // The server reads ahead of its target, beyond which WAL may be missing.
-    let reach = match (&plan.server_target, &plan.wal_last) {
-        (ServerTarget::None, _) | (_, None) => String::new(),
-        (_, Some(last)) => format!(" --reach {last}"),
+    // What the plan saw must not be taken for the end of the log if it goes missing meanwhile. The server
+    // reads ahead of its target, beyond which WAL may be missing.
+    let reach = match (plan.bounded, &plan.wal_last) {
+        (_, None) => String::new(),
+        (true, Some(last)) => format!(" --reach {last}"),
+        (false, Some(last)) => format!(" --planned {last}"),
     };
     format!(
         "{} --config {} wal get --db {} --cluster {} --timeline {}{reach}{vault} %f \"%p\"",

@@ -7,7 +7,7 @@
 //! Crash: some notes are written, the others are not. The next `expire` finds the same.
 
 use super::Holdings;
-use crate::context::Context;
+use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use crate::state::hostname;
 use holdfast_core::RunId;
@@ -16,7 +16,7 @@ use holdfast_vault::sweep;
 use holdfast_vault::{ClusterVault, Signer};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A point in the plan.
 #[derive(Debug, Clone, Serialize)]
@@ -66,34 +66,43 @@ impl ExpirePlan {
     }
 }
 
-/// Plans. With `point` (an id or its beginning) only that one, whatever the rules say of it; guards hold
+/// The points of the database, in any vault, whose id begins so.
+pub async fn matching(ctx: &Context, id: &str) -> Result<BTreeSet<RunId>> {
+    let mut out = BTreeSet::new();
+    for v in ctx.vaults()? {
+        let vault = open_vault(&v).await?;
+        for cluster in ctx.clusters(&vault).await? {
+            let survey = cluster.survey().await?;
+            out.extend(
+                survey.points.into_iter().map(|s| s.point.id).filter(|run| run.as_str().starts_with(id)),
+            );
+        }
+    }
+    Ok(out)
+}
+
+/// Plans. With `point` (a whole id) only that one, whatever the rules say of it; guards hold
 /// all the same.
 pub async fn plan(ctx: &Context, point: Option<&str>, ask_clock: bool) -> Result<Vec<ExpirePlan>> {
     let mut out = Vec::new();
     let all = Holdings::of_vaults(ctx, ask_clock).await?;
     if let Some(id) = point {
-        let hits: Vec<&RunId> = all
-            .iter()
-            .flat_map(|h| h.clusters.iter().flat_map(|c| c.points.iter().map(|s| &s.point.id)))
-            .filter(|run| run.as_str().starts_with(id))
-            .collect();
-        let Some(first) = hits.first() else {
-            return Err(EngineError::not_found(format!("there is no point `{id}`"), "see `holdfast list`"));
-        };
-        if hits.iter().any(|h| h != first) {
-            return Err(EngineError::usage(
-                format!("`{id}` stands for {} points", hits.len()),
-                "write more of its id",
-            ));
-        }
         for h in &all {
-            let guards = h.guards_of(first);
-            if !guards.is_empty() {
-                return Err(EngineError::refused(
-                    format!("point {first} stays in vault `{}`: {}", h.vault_policy.name, guards.join("; ")),
-                    "release its holds, or make and verify newer points first; \
-                     the newest success, the newest verified point and `at-least` are never expired",
-                ));
+            for held in &h.clusters {
+                for seen in held.points.iter().filter(|s| s.point.id.as_str() == id) {
+                    let guards = h.guards_of(&held.cluster.path().cluster, &seen.point.id);
+                    if !guards.is_empty() {
+                        return Err(EngineError::refused(
+                            format!(
+                                "point {id} stays in vault `{}`: {}",
+                                h.vault_policy.name,
+                                guards.join("; ")
+                            ),
+                            "release its holds, or make and verify newer points first; \
+                             the newest success, the newest verified point and `at-least` are never expired",
+                        ));
+                    }
+                }
             }
         }
     }
@@ -124,11 +133,17 @@ async fn plan_vault(h: &Holdings, by_hand: Option<&str>) -> Result<ExpirePlan> {
         let mut going: BTreeMap<RunId, String> = BTreeMap::new();
         for seen in held.points.iter().rev() {
             let p = &seen.point;
-            let Some(v) = h.verdict(&p.id) else { continue };
+            let Some(v) = h.verdict(&held.cluster.path().cluster, &p.id) else { continue };
             let mut reasons: Vec<String> = v.reasons.iter().map(ToString::to_string).collect();
             let noted = held.notes.get(&p.id).and_then(|n| n.expired(h.now));
-            let chosen = by_hand.is_some_and(|id| p.id.as_str().starts_with(id));
+            let chosen = by_hand.is_some_and(|id| p.id.as_str() == id);
             let verdict = match noted {
+                // The rules let it go and want it again; a person does not.
+                Some((_, note)) if chosen && !note.by_hand && v.keep => {
+                    going.insert(p.id.clone(), "by hand".into());
+                    plan.notes.push((held.cluster.clone(), p.id.clone(), "by hand".into()));
+                    "expire"
+                }
                 Some((_, note)) => {
                     reasons = vec![note.reason.clone()];
                     if !note.by_hand && v.keep {

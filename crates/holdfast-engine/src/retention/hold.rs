@@ -6,8 +6,9 @@ use crate::error::{EngineError, Result};
 use crate::state::hostname;
 use holdfast_core::RunId;
 use holdfast_vault::point::{Body, Hold, Released};
-use holdfast_vault::{Notes, Signer};
+use holdfast_vault::{ClusterVault, Notes, Signer};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 
 /// Holds a point in every vault of the database that has it.
 pub async fn hold(ctx: &Context, point: &str, title: &str, until: Option<Timestamp>) -> Result<Hold> {
@@ -24,7 +25,7 @@ pub async fn hold(ctx: &Context, point: &str, title: &str, until: Option<Timesta
         at: now,
         host: hostname(),
     };
-    let mut held = false;
+    let (mut held, mut late) = (false, Vec::new());
     for v in ctx.vaults()? {
         let vault = open_vault(&v).await?;
         for cluster in ctx.clusters(&vault).await? {
@@ -39,12 +40,15 @@ pub async fn hold(ctx: &Context, point: &str, title: &str, until: Option<Timesta
             held = true;
             // Written before we look: a sweep that condemns later reads our hold.
             if cluster.is_condemned(&found.id).await? {
-                return Err(EngineError::failed(
-                    format!("a sweep had begun to remove point {} from vault `{}`", found.id, v.name),
-                    "the hold is written, but may be too late: see `holdfast list` when the sweep has ended",
-                ));
+                late.push(v.name.clone());
             }
         }
+    }
+    if !late.is_empty() {
+        return Err(EngineError::failed(
+            format!("a sweep had begun to remove point {} from `{}`", found.id, late.join("`, `")),
+            "the hold is written, but may be too late there: see `holdfast list` when the sweep has ended",
+        ));
     }
     if held {
         Ok(hold)
@@ -70,30 +74,33 @@ pub async fn list(ctx: &Context) -> Result<Vec<(String, Hold)>> {
 /// Ends a hold in every vault that has it. Needs the operator's key (R4).
 pub async fn release(ctx: &Context, id: &str, reason: &str) -> Result<Hold> {
     let now = Timestamp::now();
-    let mut released: Option<Hold> = None;
+    let mut found: Vec<(ClusterVault, Hold)> = Vec::new();
     for v in ctx.vaults()? {
         let vault = open_vault(&v).await?;
         for cluster in ctx.clusters(&vault).await? {
             let notes = Notes::read(&cluster).await?;
-            let hits: Vec<&Hold> = notes.find_hold(id);
-            let Some(first) = hits.first().copied() else { continue };
-            if hits.iter().any(|h| h.id != first.id) {
-                return Err(EngineError::usage(
-                    format!("`{id}` stands for {} holds", hits.len()),
-                    "write more of its id",
-                ));
-            }
-            let note = Body::Released(Released {
-                hold: first.id.clone(),
-                point: first.point.clone(),
-                reason: reason.into(),
-                at: now,
-                host: hostname(),
-            });
-            let name = cluster.path().note(&first.point, &RunId::generate(now), "released");
-            vault.put_record(&name, &note, Signer::Operator).await?;
-            released = Some(first.clone());
+            found.extend(notes.find_hold(id).into_iter().map(|h| (cluster.clone(), h.clone())));
         }
+    }
+    let ids: BTreeSet<&RunId> = found.iter().map(|(_, h)| &h.id).collect();
+    if ids.len() > 1 || id.is_empty() {
+        return Err(EngineError::usage(
+            format!("`{id}` stands for {} holds", ids.len()),
+            "write more of its id",
+        ));
+    }
+    let mut released: Option<Hold> = None;
+    for (cluster, hold) in &found {
+        let note = Body::Released(Released {
+            hold: hold.id.clone(),
+            point: hold.point.clone(),
+            reason: reason.into(),
+            at: now,
+            host: hostname(),
+        });
+        let name = cluster.path().note(&hold.point, &RunId::generate(now), "released");
+        cluster.vault().put_record(&name, &note, Signer::Operator).await?;
+        released = Some(hold.clone());
     }
     released.ok_or_else(|| {
         EngineError::not_found(format!("there is no hold `{id}`"), "see `holdfast hold --list`")

@@ -13,7 +13,9 @@ pub mod sweep;
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use holdfast_core::policy;
-use holdfast_core::retention::{Candidate, Decision, Hold, Reason, Rules, WalKeep, decide, wal_needs};
+use holdfast_core::retention::{
+    Candidate, Decision, Hold, Reason, Rules, Verdict, WalKeep, decide, wal_needs,
+};
 use holdfast_core::{ClusterId, RunId};
 use holdfast_vault::vault::Seen;
 use holdfast_vault::{ClusterVault, Notes, Signer, Vault};
@@ -63,12 +65,12 @@ pub fn rules(ctx: &Context, vault: &str) -> Result<Rules> {
     Ok(Rules { keeps, wal_keep: ctx.plan.wal.keep, timezone })
 }
 
-fn candidate(seen: &Seen, notes: &Notes) -> Candidate {
+fn candidate(cluster: &ClusterId, seen: &Seen, notes: &Notes) -> Candidate {
     let p = &seen.point;
     let verified = notes.get(&p.id).and_then(|n| n.best()).map(|v| v.at);
     Candidate {
         id: p.id.clone(),
-        cluster: p.cluster.clone(),
+        cluster: cluster.clone(),
         timeline: p.timeline,
         redo_lsn: p.redo_lsn,
         start_lsn: p.start_lsn,
@@ -119,7 +121,7 @@ impl Holdings {
                 until: h.until,
             }));
             for seen in &held.points {
-                let c = candidate(seen, &held.notes);
+                let c = candidate(&held.cluster.path().cluster, seen, &held.notes);
                 let by_hand = held
                     .notes
                     .get(&seen.point.id)
@@ -156,18 +158,18 @@ impl Holdings {
         Ok(out)
     }
 
-    /// Whether the rules keep a point (asked without what persons expired), and why.
-    pub fn verdict(&self, id: &RunId) -> Option<&holdfast_core::retention::Verdict> {
-        let of = |d: &'_ Decision| d.verdicts.iter().position(|v| &v.id == id);
-        match of(&self.decision) {
-            Some(i) => self.decision.verdicts.get(i),
-            None => of(&self.with_expired).and_then(|i| self.with_expired.verdicts.get(i)),
-        }
+    /// Whether the rules keep a point (asked without what persons expired), and why. Ids repeat: a copy of a
+    /// cluster may have them, and a host can invent a cluster with the points of another.
+    pub fn verdict(&self, cluster: &ClusterId, id: &RunId) -> Option<&Verdict> {
+        [&self.decision, &self.with_expired]
+            .into_iter()
+            .find_map(|d| d.verdicts.iter().find(|v| &v.cluster == cluster && &v.id == id))
     }
 
     /// What forbids that a person expires the point.
-    pub fn guards_of(&self, id: &RunId) -> Vec<String> {
-        let verdict = self.with_expired.verdicts.iter().find(|v| &v.id == id);
+    pub fn guards_of(&self, cluster: &ClusterId, id: &RunId) -> Vec<String> {
+        let mine = |v: &&Verdict| &v.cluster == cluster && &v.id == id;
+        let verdict = self.with_expired.verdicts.iter().find(mine);
         verdict.into_iter().flat_map(|v| &v.reasons).filter(|r| guards(r)).map(ToString::to_string).collect()
     }
 
@@ -189,16 +191,21 @@ impl Holdings {
         let Some((at, note)) = notes.expired(self.now) else {
             return notes.expired_at_all().then(|| Err("it is held".into()));
         };
+        let cluster = &held.cluster.path().cluster;
         if notes.expired_by_hand() {
-            let guards = self.guards_of(id);
+            let guards = self.guards_of(cluster, id);
             if !guards.is_empty() {
                 return Some(Err(guards.join("; ")));
             }
-        } else if let Some(v) = self.verdict(id)
-            && v.keep
-        {
-            let why: Vec<String> = v.reasons.iter().map(ToString::to_string).collect();
-            return Some(Err(format!("the rules want it again: {}", why.join("; "))));
+        } else {
+            match self.verdict(cluster, id) {
+                None => return Some(Err("the rules were not asked about it".into())),
+                Some(v) if v.keep => {
+                    let why: Vec<String> = v.reasons.iter().map(ToString::to_string).collect();
+                    return Some(Err(format!("the rules want it again: {}", why.join("; "))));
+                }
+                Some(_) => {}
+            }
         }
         let waited = at.duration_until(self.now).as_secs().max(0) as u64;
         if waited < grace.0 {

@@ -10,7 +10,7 @@ use crate::error::{EngineError, Result};
 use crate::state::hostname;
 use holdfast_core::{RunId, SegmentName};
 use holdfast_vault::sweep::{self, Order, Sweep, Swept};
-use holdfast_vault::{StoreErrorKind, VaultError};
+use holdfast_vault::{Signer, StoreErrorKind, VaultError};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +42,10 @@ pub struct SweepReport {
     pub removed: Option<Count>,
     /// Objects that the store would not let go.
     pub refused: Vec<String>,
+    /// Notes that do not count: damaged, or signed by a host that may not say so.
+    pub ignored_notes: Vec<String>,
+    /// Why nothing could go.
+    pub blocked: Option<String>,
 }
 
 fn count(d: &[sweep::Doomed]) -> Count {
@@ -102,6 +106,10 @@ fn report(
         kept_pack_bytes: s.kept_bytes,
         removed: None,
         refused: Vec::new(),
+        ignored_notes: held.notes.ignored.clone(),
+        blocked: s.unseen.first().map(|run| {
+            format!("run {run} builds on something that is not there, or its lease does not open; a day without a sign of life ends it")
+        }),
     }
 }
 
@@ -126,8 +134,23 @@ pub async fn run(ctx: &Context, plan_only: bool) -> Result<Vec<SweepReport>> {
             now
         };
         let h = Holdings::read(ctx, v, now).await?;
+        if !plan_only && !h.vault.keys().can_sign(Signer::Operator) {
+            return Err(
+                VaultError::KeyRole("sign as an operator (verify, hold, release, expire, sweep)").into()
+            );
+        }
         for held in &h.clusters {
-            out.push(cluster(ctx, &h, held, plan_only).await?);
+            match cluster(ctx, &h, held, plan_only).await {
+                Ok(r) => out.push(r),
+                // Others are swept all the same, and what was done is told.
+                Err(e @ EngineError::Failed { .. }) => {
+                    let mut r = report(&h, held, &Order::default(), &BTreeMap::new(), &Sweep::default());
+                    let hint = e.hint().unwrap_or_default();
+                    r.blocked = Some(format!("{e} ({hint})"));
+                    out.push(r);
+                }
+                Err(e) => return Err(e),
+            }
         }
     }
     Ok(out)

@@ -47,6 +47,9 @@ pub struct GetOptions {
     /// it is not needed: the server only reads ahead. (If it did need it, it would say so itself, "recovery
     /// ended before configured recovery target was reached".)
     pub reach: Option<SegmentName>,
+    /// The plan saw every segment up to here: one that is missing now was removed meanwhile (by a sweep), and
+    /// the log does not end there.
+    pub planned: Option<SegmentName>,
 }
 
 /// Fetches `name` to `dest`. Vaults are tried in order: the first that has it wins; "absent" needs
@@ -114,7 +117,11 @@ async fn try_all(
                     Err(e) => return Err(e),
                 }
             }
-            from_cluster(&cluster, name, kind, dest, beyond).await.map(Some)
+            let got = from_cluster(&cluster, name, kind, dest, beyond).await?;
+            if let (Got::CertainlyAbsent, WalFileName::Segment(s)) = (got, kind) {
+                refuse_vanished(&cluster, s, options).await?;
+            }
+            Ok(Some(got))
         };
         match result.await {
             Ok(Some(Got::File)) => return Ok(Got::File),
@@ -235,6 +242,30 @@ async fn place_object(cluster: &ClusterVault, object: &str, dest: &Path) -> Resu
 pub async fn fetch(cluster: &ClusterVault, segment: SegmentName, dest: &Path) -> Result<bool> {
     let name = cluster.path().segment(segment.timeline, &segment.to_string());
     place_object(cluster, &name, dest).await
+}
+
+/// A segment that the plan saw, on its right timeline, and that is not there any more.
+async fn refuse_vanished(cluster: &ClusterVault, segment: SegmentName, o: &GetOptions) -> Result<()> {
+    let size = cluster.record().wal_segment_size;
+    let (Some(planned), Some(to)) = (o.planned.or(o.reach), o.timeline) else { return Ok(()) };
+    if segment.number(size) > planned.number(size) {
+        return Ok(());
+    }
+    let right = match read_file(cluster, &cluster.path().history(to)).await? {
+        Some(text) => match TimelineHistory::parse(to, &String::from_utf8_lossy(&text)) {
+            Ok(history) => timeline_of_segment(&history, size, segment.number(size)),
+            Err(_) => to,
+        },
+        None => to,
+    };
+    // The server asks for the newest timeline first; only one of them has the segment.
+    if segment.timeline != right {
+        return Ok(());
+    }
+    Err(EngineError::failed(
+        format!("segment {segment} was there when this restore was planned, and is gone"),
+        "a sweep may have removed it with its point: restore from a newer point, and `holdfast hold` it",
+    ))
 }
 
 /// An absent segment between two that are there is a gap, not the end (two listings).
