@@ -266,3 +266,32 @@ fn a_moved_data_directory_must_adopt() {
         .expect_code(13)
         .says("belongs to another data directory");
 }
+
+/// What a restore's plan saw and a sweep removed meanwhile is not the end of the log.
+#[test]
+fn what_vanished_is_not_the_end() {
+    let site = Site::new("vanished", PgVersion::V17);
+    let _ = site.backup(&[]);
+    site.sql("select pg_switch_wal()");
+    let last = site.pg.wait_archived();
+    let status = site.wal_status();
+    let cluster = text(&status["cluster"]).to_owned();
+    let first = text(&status["spans"][0]["first"]).to_owned();
+    let folder = format!("/{first}.wal");
+    std::fs::remove_file(site.vault_file(&folder)).expect("remove a segment");
+    let dest = site.scratch.path("got").display().to_string();
+    let get = |more: &[&str], name: &str| {
+        let mut args = vec!["wal", "get", "--db", DB, "--retry-for", "1s", "--cluster", &cluster];
+        args.extend(["--timeline", "1", "--prefetch", "0"]);
+        args.extend(more);
+        args.extend([name, &dest]);
+        site.hf.run(&args)
+    };
+    // By itself it could be older than the archive.
+    let _ = get(&[], &first).expect_code(1);
+    let out = get(&["--planned", &last], &first).expect_code(200);
+    assert!(out.stderr.contains("is gone"), "{}", out.stderr);
+    let _ = get(&["--reach", &last], &first).expect_code(200);
+    // Behind the plan's end the archive may simply end.
+    let _ = get(&["--planned", &last], "0000000100000000000000F0").expect_code(1);
+}

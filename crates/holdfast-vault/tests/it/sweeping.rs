@@ -517,3 +517,84 @@ async fn what_cut_writes_left_goes() {
     assert_eq!((s.litter.len(), swept.objects), (2, 2), "{s:?}");
     assert!(!gone.exists() && !segment.exists() && stays.exists());
 }
+
+/// A cluster in a directory, whose times and bytes a test can change.
+async fn on_disk(scratch: &holdfast_testkit::Scratch) -> ClusterVault {
+    let store = crate::stores::local(scratch);
+    let vault = Vault::create(store, Keys::generate().unwrap(), Cipher::Aes256Gcm).await.unwrap();
+    vault.ensure_cluster(path(), cluster_record).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_hold_that_does_not_open_holds() {
+    let scratch = holdfast_testkit::Scratch::new("sweep-hold");
+    let c = on_disk(&scratch).await;
+    let mut rng = TestRng::new(5);
+    backup(c.clone(), Shared::default(), rng.fork()).await.unwrap();
+    let p = c.points().await.unwrap().0.remove(0).id;
+    let at = Timestamp::now();
+    let expired = Expired { point: p.clone(), reason: "x".into(), by_hand: true, at, host: "h".into() };
+    let name = c.path().note(&p, &run_id(&mut rng), "expired");
+    c.vault().put_record(&name, &Body::Expired(expired), Signer::Operator).await.unwrap();
+    let hold = run_id(&mut rng);
+    let h =
+        Hold { id: hold.clone(), point: p.clone(), title: "audit".into(), until: None, at, host: "h".into() };
+    let name = c.path().note(&p, &hold, "hold");
+    c.vault().put_record(&name, &Body::Hold(h), Signer::Host).await.unwrap();
+    let file = scratch.path("vault").join(&name);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[300] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let notes = Notes::read(&c).await.unwrap();
+    assert_eq!((notes.ignored.as_slice(), notes.holds(at).count()), (&[name][..], 1));
+    assert!(notes.of(&p).expired(at).is_none());
+    // Whatever the order says.
+    let mut order = order(&c, SignedDuration::ZERO).await.unwrap();
+    order.remove.insert(p.clone(), "x".into());
+    let (s, _) = sweep::execute(&c, &order, &Collect::default()).await.unwrap();
+    assert_eq!(s.waiting, [(p.clone(), "it is held".to_string())]);
+    assert!(c.commit(&p).await.unwrap().is_some());
+    // The operator can end it by its id.
+    let r = Released { hold, point: p.clone(), reason: String::new(), at, host: "h".into() };
+    let name = c.path().note(&p, &run_id(&mut rng), "released");
+    c.vault().put_record(&name, &Body::Released(r), Signer::Operator).await.unwrap();
+    assert!(Notes::read(&c).await.unwrap().of(&p).expired(at).is_some());
+}
+
+#[tokio::test]
+async fn wal_of_runs_under_way_stays() {
+    let scratch = holdfast_testkit::Scratch::new("sweep-wal");
+    let c = on_disk(&scratch).await;
+    let run = run_id(&mut TestRng::new(6));
+    let lease = Lease {
+        run: run.clone(),
+        parents: vec![],
+        commit: c.path().point(&run),
+        host: "model".into(),
+        agent: "model".into(),
+        pid: 1,
+        started_at: Timestamp::UNIX_EPOCH,
+    };
+    c.take_lease(&lease).await.unwrap();
+    let mut order = order(&c, SignedDuration::from_hours(9)).await.unwrap();
+    for (n, days) in [(1, 9), (2, 1), (3, 0)] {
+        let name = c.path().segment(holdfast_core::TimelineId(1), &format!("00000001000000000000000{n}"));
+        c.store().create(&name, Bytes::from_static(b"wal")).await.unwrap();
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 86_400);
+        std::fs::File::open(scratch.path("vault").join(&name)).unwrap().set_modified(old).unwrap();
+        order.wal.insert(name);
+    }
+    let gone =
+        |s: &sweep::Sweep| s.wal.iter().map(|d| d.name[d.name.len() - 5..].to_string()).collect::<Vec<_>>();
+    let s = sweep::plan(&c, &order).await.unwrap();
+    assert_eq!(gone(&s), ["1.wal"], "long before the lease");
+    c.abort_run(holdfast_vault::point::Aborted {
+        run,
+        by: "model".into(),
+        at: Timestamp::UNIX_EPOCH,
+        reason: "it is dead".into(),
+    })
+    .await
+    .unwrap();
+    assert_eq!(gone(&sweep::plan(&c, &order).await.unwrap()), ["1.wal", "2.wal", "3.wal"]);
+}
