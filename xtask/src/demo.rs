@@ -67,6 +67,7 @@ pub fn run() -> Result<()> {
     let journal: Vec<Sale> = cashiers.into_iter().flat_map(Cashier::stop).collect();
     let error =
         source.try_sql("shop", "select count(*) from orders").err().context("orders is still there")?;
+    say("psql> SELECT count(*) FROM orders;");
     say(error.trim().lines().next().unwrap_or_default());
 
     title("Back to the second before");
