@@ -10,7 +10,7 @@
 #   bench   the peer that the benchmarks compare with (pgBackRest)
 #   ceph    Ceph RGW, the only real object store with Object Lock here; for the soak only; optional
 #   garage  Garage (AGPL, a program under test, never linked), a store that ignores conditional
-#           writes; built from crates.io, 10 to 25 minutes; for the soak only; optional
+#           writes; built from its published crate, 10 to 25 minutes; for the soak only; optional
 #   all     pg stores
 #
 # Idempotent, and well under a second when there is nothing to do: each part leaves a stamp with
