@@ -315,7 +315,7 @@ async fn packs(
         monitor.advance(*size);
     }
     for name in sizes.keys().filter(|n| n.ends_with(".pack") && !names.contains_key(**n)) {
-        report.note(name, "no point needs it; a later sweep removes it");
+        report.note(name, "no point needs it; `holdfast sweep` removes it");
     }
     Ok(())
 }

@@ -145,6 +145,10 @@ async fn bury_dead_runs(ctx: &Context, cluster: &ClusterVault) -> Result<()> {
         if committed.contains(&cluster.path().point(&run)) {
             continue;
         }
+        // It did commit, and a sweep removed its point since.
+        if cluster.is_condemned(&run).await? {
+            continue;
+        }
         if let Ok((holdfast_vault::point::Body::Lease(lease), _)) = cluster.vault().get_record(&l.name).await
             && lease.agent == ctx.state.agent()
         {
