@@ -118,6 +118,11 @@ impl EngineError {
         }
     }
 
+    /// Something stored is not what it was.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, EngineError::Vault(VaultError::Damaged { .. } | VaultError::Codec { .. }))
+    }
+
     /// Worth trying again without anyone doing anything.
     pub fn retryable(&self) -> bool {
         matches!(self, EngineError::Vault(e) if e.retryable())

@@ -161,7 +161,8 @@ struct State {
     rules: Vec<Rule>,
     rng: TestRng,
     seen: Vec<Seen>,
-    clients: Vec<TcpStream>,
+    clients: BTreeMap<u64, TcpStream>,
+    next_client: u64,
 }
 
 impl Shared {
@@ -182,7 +183,8 @@ impl FaultProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a free port");
         let port = listener.local_addr().expect("a bound socket has an address").port();
         let rng = TestRng::new(seed);
-        let state = State { rules: Vec::new(), rng, seen: Vec::new(), clients: Vec::new() };
+        let state =
+            State { rules: Vec::new(), rng, seen: Vec::new(), clients: BTreeMap::new(), next_client: 0 };
         let stopped = AtomicBool::new(false);
         let shared = Arc::new(Shared { upstream: authority, stopped, state: Mutex::new(state) });
         let accepting = Arc::clone(&shared);
@@ -240,7 +242,7 @@ impl FaultProxy {
 impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        for client in &self.shared.state().clients {
+        for client in self.shared.state().clients.values() {
             let _ = client.shutdown(Shutdown::Both);
         }
         // Wakes the accepting thread, which then sees the flag.
@@ -254,17 +256,23 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         let Ok(client) = client else { continue };
-        if let Ok(handle) = client.try_clone() {
+        let Ok(handle) = client.try_clone() else { continue };
+        let number = {
             let mut state = shared.state();
-            // Forget those that have closed, lest a long run collects descriptors.
-            state.clients.retain(|client| client.peer_addr().is_ok());
-            state.clients.push(handle);
-        }
+            state.next_client += 1;
+            let number = state.next_client;
+            let _ = state.clients.insert(number, handle);
+            number
+        };
         let shared = Arc::clone(shared);
         thread::spawn(move || {
             // A connection that breaks is the point of the exercise, not an error.
             let _ = serve(&client, &shared);
             let _ = client.shutdown(Shutdown::Both);
+            // With the last descriptor gone, what was sent and not read becomes a reset. A client
+            // whose window is full would otherwise wait for ever: its probes of a closed window
+            // carry no data, so a socket that is only shut down does not answer them with one.
+            let _ = shared.state().clients.remove(&number);
         });
     }
 }

@@ -174,7 +174,15 @@ impl Path {
             _ => i64::MAX,
         };
         let created_tablespaces = created::in_replay(archive, &self.wal, until, until_time).await?;
-        let (wal_end, wal_end_time) = end_of(archive, &self.wal, &self.point).await?;
+        let (wal_end, wal_end_time) = match end_of(archive, &self.wal, &self.point).await {
+            Ok(end) => end,
+            // Replay stops before it gets there.
+            Err(e) if server != ServerTarget::None && e.is_damage() => {
+                notes.push(format!("the end of the archived wal, behind the target, is not known: {e}"));
+                (self.point.stop_lsn, None)
+            }
+            Err(e) => return Err(e),
+        };
         if self.timeline != self.point.timeline {
             notes.push(format!(
                 "recovery goes from timeline {} to timeline {}",
