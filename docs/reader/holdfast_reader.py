@@ -202,7 +202,9 @@ class Pack(Object):
         offset, sealed, plain, n, codec, digest = struct.unpack_from("<QIIIB3x32s", d, at + 8)
         need(blake3(memoryview(d)[:-32]).digest() == digest, f"{name}: the digest of the pack does not match: it is damaged")
         need(expected in (None, (len(d), digest)), f"{name}: is not the pack that the point was made with")
-        c, end = Cursor(self.open_frame(n, offset, sealed, plain, codec), f"{name}: table"), 256
+        # In a WAL object what it says about changed pages (§6.1) stands before the frames; nothing here needs it.
+        start = 256 + (struct.unpack_from("<I", self.facts, 44)[0] if kind == WAL else 0)
+        c, end = Cursor(self.open_frame(n, offset, sealed, plain, codec), f"{name}: table"), start
         need(c.varint() == n, f"{name}: table and footer differ about the number of frames")
         for i in range(n):
             frame = Frame(None, i, end, *c.varints(2), c.u8())

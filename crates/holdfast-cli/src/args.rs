@@ -128,9 +128,16 @@ pub struct BackupArgs {
     /// A note for the point
     #[arg(long, default_value = "")]
     pub note: String,
-    /// Read every file, even those that show no sign of change
-    #[arg(long)]
-    pub reread: bool,
+    /// Read what shows no sign of change as well, or so many percent of it, and say if it changed
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "100",
+        value_parser = clap::value_parser!(u8).range(1..=100)
+    )]
+    pub reread: Option<u8>,
 }
 
 #[derive(Debug, Args)]

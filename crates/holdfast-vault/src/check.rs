@@ -373,6 +373,7 @@ async fn check_wal_object(
     let b = cluster.store().get(name).await?;
     report.bytes_read += b.len() as u64;
     check_sealed(&b, name)?;
+    walobj::changes(&b, vault.keys(), vault.place(name))?;
     if vault.keys().can_read() {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let (_, head) = walobj::decode(&b, vault.keys(), vault.id(), cluster.digests(), name, threads)?;

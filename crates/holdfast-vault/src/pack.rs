@@ -329,13 +329,23 @@ impl PackReader {
 
     /// The frames of a whole pack, from its table.
     pub fn table(&self, footer: &Footer, sealed: &mut [u8]) -> Result<Vec<(FrameLoc, [u8; 16])>> {
+        self.table_from(HEADER_LEN as u64, footer, sealed)
+    }
+
+    /// The same for an object whose frames begin at `start`.
+    pub(crate) fn table_from(
+        &self,
+        start: u64,
+        footer: &Footer,
+        sealed: &mut [u8],
+    ) -> Result<Vec<(FrameLoc, [u8; 16])>> {
         let bad = |what: String| VaultError::damaged(&self.name, what);
         let plain = self.opener.open(footer.frames.into(), sealed, footer.table_codec, footer.table_plain)?;
         let rows = decode_table(plain).map_err(|e| bad(format!("its table is {e}")))?;
         if rows.len() != footer.frames as usize {
             return Err(bad("its table and footer disagree".into()));
         }
-        let mut offset = HEADER_LEN as u64;
+        let mut offset = start;
         let mut out = Vec::with_capacity(rows.len());
         for (i, r) in rows.into_iter().enumerate() {
             let loc = FrameLoc {

@@ -47,11 +47,30 @@ pub struct WalNeed {
 }
 
 /// Where changed blocks came from, and why that way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeSource {
-    /// `all`, `fingerprints` (read and compared) or, later, `wal-maps`.
+    /// `all`, `fingerprints` (read and compared) or `wal-maps` (pages that the WAL since the parent names).
     pub method: String,
     pub reason: String,
+    /// With `wal-maps`: version of the decoder that this run went by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<u16>,
+    /// Pages that were read again although the WAL named no change.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reread: u64,
+    /// How many of those had changed all the same: an alarm.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missed: u64,
+}
+
+impl ChangeSource {
+    pub fn new(method: &str, reason: &str) -> Self {
+        ChangeSource { method: method.into(), reason: reason.into(), ..Default::default() }
+    }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A page that did not check out.

@@ -1,5 +1,9 @@
 //! WAL segments as objects: sealed in frames of 1 MiB, judged by their header alone.
 //!
+//! Between header and frames may stand what the segment says about changed pages (docs/FORMAT.md §6.1), as
+//! a record of its own under the meta key: a host that takes an incremental backup reads it without the
+//! private key, with the header in one small request, and it comes and goes with its segment.
+//!
 //! The header carries the keyed digest of the plain content, so "is this the segment that is there
 //! already?" is answered without the private key and without reading 16 MiB. It also carries facts
 //! (first and last time of a commit, …) with which a restore finds its target by bisection.
@@ -10,9 +14,10 @@
 use crate::codec::{Compressor, Decompressor, FrameCodec};
 use crate::digest::Digests;
 use crate::error::{Result, VaultError};
-use crate::keys::Keys;
-use crate::object::{Describe, Header, Kind, Opener, Place, Purpose, Sealer};
+use crate::keys::{Keys, Signer};
+use crate::object::{Describe, HEADER_LEN, Header, Kind, Opener, Place, Purpose, Sealer};
 use crate::pack::{FOOTER_LEN, FOOTER_MAGIC, Footer, SealContext, TableRow, encode_table, slice};
+use crate::record;
 use bytes::Bytes;
 use holdfast_core::policy::Compression;
 use holdfast_core::{Lsn, TimelineId, VaultId};
@@ -36,6 +41,8 @@ pub struct WalFacts {
     /// End of the last record that ends in it; 0 = unknown.
     pub end_lsn: u64,
     pub segment_size: u32,
+    /// Bytes of the changes behind the header; 0 = none. Set by [`encode`].
+    pub changes_len: u32,
 }
 
 impl WalFacts {
@@ -49,6 +56,7 @@ impl WalFacts {
         b[24..32].copy_from_slice(&self.last_time.to_le_bytes());
         b[32..40].copy_from_slice(&self.end_lsn.to_le_bytes());
         b[40..44].copy_from_slice(&self.segment_size.to_le_bytes());
+        b[44..48].copy_from_slice(&self.changes_len.to_le_bytes());
         b
     }
 
@@ -65,6 +73,7 @@ impl WalFacts {
             last_time: u64_at(24) as i64,
             end_lsn: u64_at(32),
             segment_size: u32::from_le_bytes([b[40], b[41], b[42], b[43]]),
+            changes_len: u32::from_le_bytes([b[44], b[45], b[46], b[47]]),
         }
     }
 
@@ -94,6 +103,31 @@ pub fn head(bytes: &[u8], keys: &Keys, place: Place<'_>) -> Result<WalHead> {
     Ok(WalHead { plain_len: h.plain_len, digest: h.content, facts: WalFacts::decode(&h.facts) })
 }
 
+/// Where the frames begin.
+fn frames_start(facts: &WalFacts) -> u64 {
+    HEADER_LEN as u64 + u64::from(facts.changes_len)
+}
+
+/// The name that the changes in the object `name` are bound to.
+fn changes_name(name: &str) -> String {
+    format!("{name}#changes")
+}
+
+/// The changes of a segment, from (at least) as many bytes of its object as [`head`] tells: 256 and
+/// `changes_len`. `None`: it was stored without any.
+pub fn changes(bytes: &[u8], keys: &Keys, place: Place<'_>) -> Result<Option<Vec<u8>>> {
+    let facts = head(bytes, keys, place)?.facts;
+    if facts.changes_len == 0 {
+        return Ok(None);
+    }
+    let end = usize::try_from(frames_start(&facts)).unwrap_or(usize::MAX);
+    let part =
+        bytes.get(HEADER_LEN..end).ok_or_else(|| VaultError::damaged(place.name, "it is cut short"))?;
+    let name = changes_name(place.name);
+    let (plain, _) = record::decode(part, keys, Place { vault: place.vault, name: &name })?;
+    Ok(Some(plain))
+}
+
 /// What is to be sealed, read piece by piece: most of what handling 16 MiB costs is the kernel handing out
 /// fresh memory for it page by page, so nobody holds all of it.
 pub trait Plain: Sync {
@@ -107,8 +141,9 @@ pub trait Plain: Sync {
     }
     /// Sees the piece that starts at `at`, and what it wants of the next; on any thread.
     fn look(&self, _at: u64, _piece: &[u8]) {}
-    /// What goes into the header; asked when every piece was seen.
-    fn facts(&self) -> WalFacts;
+    /// What goes into the header, and the changes of a segment (empty: there are none); asked once, when
+    /// every piece was seen.
+    fn finish(&self) -> (WalFacts, Vec<u8>);
 }
 
 /// Bytes in memory, and what to say of them.
@@ -121,8 +156,8 @@ impl Plain for (&[u8], WalFacts) {
         buf.copy_from_slice(from.ok_or(std::io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
-    fn facts(&self) -> WalFacts {
-        self.1
+    fn finish(&self) -> (WalFacts, Vec<u8>) {
+        (self.1, Vec::new())
     }
 }
 
@@ -145,12 +180,24 @@ pub fn encode(
     };
     let (sealer, mut header) = Sealer::begin(&ctx.keys, ctx.cipher, place, what)?;
     let frames = seal_frames(&sealer, &ctx.digests, plain, compression, threads, name)?;
-    header.facts = plain.facts().encode();
+    let (mut facts, changes) = plain.finish();
+    let changes = match changes.as_slice() {
+        [] => Bytes::new(),
+        plain => {
+            let name = changes_name(name);
+            let place = Place { vault: &ctx.vault, name: &name };
+            record::encode(&ctx.keys, ctx.cipher, place, Signer::Host, plain)?
+        }
+    };
+    facts.changes_len = changes.len() as u32;
+    header.facts = facts.encode();
     let pieces: Vec<[u8; 16]> = frames.iter().map(|f| f.row.digest).collect();
     let digest = ctx.digests.content_of_pieces(&pieces);
     header.content = digest;
-    let mut out = Vec::with_capacity(frames.iter().map(|f| f.bytes.len()).sum::<usize>() + 4096);
+    let frame_bytes = frames.iter().map(|f| f.bytes.len()).sum::<usize>();
+    let mut out = Vec::with_capacity(frame_bytes + changes.len() + 4096);
     out.extend_from_slice(&header.encode(ctx.keys.newest()?, place));
+    out.extend_from_slice(&changes);
     let mut rows = Vec::with_capacity(frames.len());
     for f in frames {
         out.extend_from_slice(&f.bytes);
@@ -282,7 +329,7 @@ pub fn decode_to(
     let end = footer.table_offset.checked_add(footer.table_sealed.into()).ok_or_else(outside)?;
     let mut sealed = slice(bytes, footer.table_offset, end).ok_or_else(outside)?.to_vec();
     let reader = crate::pack::PackReader::new(bytes, keys, vault, name)?;
-    let table = reader.table(&footer, &mut sealed)?;
+    let table = reader.table_from(frames_start(&head.facts), &footer, &mut sealed)?;
     if head.plain_len > (2 << 30)
         || table.iter().map(|(l, _)| u64::from(l.plain_len)).sum::<u64>() != head.plain_len
     {
@@ -335,7 +382,7 @@ pub fn decode_to(
 }
 
 /// Size of the smallest possible WAL object; a shorter one was cut.
-pub const MIN_LEN: usize = crate::object::HEADER_LEN + FOOTER_LEN;
+pub const MIN_LEN: usize = HEADER_LEN + FOOTER_LEN;
 
 #[cfg(test)]
 mod tests {
@@ -371,6 +418,55 @@ mod tests {
                 at += 1 + b.len() / 300;
             }
             assert!(decode(&b[..b.len() - 1], &ctx.keys, &ctx.vault, &ctx.digests, "w", 1).is_err());
+        }
+    }
+
+    struct WithChanges<'a>(&'a [u8], &'a [u8]);
+
+    impl Plain for WithChanges<'_> {
+        fn size(&self) -> u64 {
+            self.0.len() as u64
+        }
+        fn read_at(&self, at: u64, buf: &mut [u8]) -> std::io::Result<()> {
+            (self.0, WalFacts::default()).read_at(at, buf)
+        }
+        fn finish(&self) -> (WalFacts, Vec<u8>) {
+            (WalFacts { timeline: 3, ..Default::default() }, self.1.to_vec())
+        }
+    }
+
+    #[test]
+    fn hosts_read_the_changes_and_every_damage_is_found() {
+        let all = Keys::generate().unwrap();
+        for cipher in [Cipher::None, Cipher::Aes256Gcm] {
+            let ctx = SealContext {
+                vault: VaultId::generate(),
+                keys: Arc::new(all.for_host()),
+                cipher,
+                digests: Digests::new(&Secret::new([5; 32])),
+            };
+            let (plain, said) = (vec![7; 3_000_000], b"which pages".repeat(9));
+            let (b, _) = encode(&ctx, "w", &WithChanges(&plain, &said), Compression::Lz4, 2).unwrap();
+            let place = Place { vault: &ctx.vault, name: "w" };
+            let h = head(&b, &ctx.keys, place).unwrap();
+            let end = HEADER_LEN + h.facts.changes_len as usize;
+            assert_eq!(changes(&b[..end], &ctx.keys, place).unwrap(), Some(said.clone()));
+            assert!(changes(&b[..end - 1], &ctx.keys, place).is_err());
+            let (back, _) = decode(&b, &all, &ctx.vault, &ctx.digests, "w", 2).unwrap();
+            assert_eq!(back, plain);
+            for at in 0..end {
+                let mut d = b[..end].to_vec();
+                d[at] ^= 1;
+                assert!(changes(&d, &ctx.keys, place).is_err(), "byte {at}");
+            }
+            // Those of another segment do not pass for this one's.
+            let (other, _) = encode(&ctx, "v", &WithChanges(&plain, &said), Compression::Lz4, 2).unwrap();
+            let len = head(&other, &ctx.keys, Place { vault: &ctx.vault, name: "v" }).unwrap();
+            assert_eq!(len.facts.changes_len, h.facts.changes_len);
+            let mixed = [&b[..HEADER_LEN], &other[HEADER_LEN..end]].concat();
+            assert!(changes(&mixed, &ctx.keys, place).is_err());
+            let (none, _) = encode(&ctx, "w", &WithChanges(&plain, b""), Compression::Lz4, 2).unwrap();
+            assert_eq!(changes(&none, &ctx.keys, place).unwrap(), None);
         }
     }
 }

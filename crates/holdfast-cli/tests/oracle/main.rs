@@ -120,7 +120,17 @@ impl Oracle {
             out = self.site.hf.run(&all);
         }
         let done = out.ok().json();
-        eprintln!("  {} {} with {compression}, {frame} {args:?}", text(&done["kind"]), text(&done["id"]));
+        let shown = self.site.hf.run(&["--json", "show", text(&done["id"])]).ok().json();
+        let changes = &shown["point"]["changes"];
+        eprintln!(
+            "  {} {} with {compression}, {frame} {args:?}: {changes}",
+            text(&done["kind"]),
+            text(&done["id"])
+        );
+        if text(&done["kind"]) == "incremental" {
+            assert_eq!(text(&changes["method"]), "wal-maps", "{changes}");
+        }
+        assert_eq!(changes["missed"].as_u64().unwrap_or(0), 0, "the wal did not name every page: {changes}");
         text(&done["id"]).to_owned()
     }
 

@@ -8,7 +8,7 @@
 
 use super::plan::ParentFile;
 use super::source::{Begin, ParentRefs, SMALL_FILE_BLOCKS, Slot, live_of};
-use super::worker::{Found, Piece};
+use super::worker::{Found, Piece, Watched};
 use crate::error::{EngineError, Result};
 use crossbeam_channel::{Receiver, select};
 use holdfast_core::RunId;
@@ -38,6 +38,7 @@ pub struct Copied {
     pub changed_bytes: u64,
     pub damaged: Vec<DamagedPage>,
     pub torn_files: u64,
+    pub watched: Watched,
 }
 
 struct SlotState {
@@ -129,6 +130,7 @@ pub struct Collector {
     changed_bytes: u64,
     torn_files: u64,
     damaged: Vec<DamagedPage>,
+    watched: Watched,
 }
 
 impl std::fmt::Debug for Collector {
@@ -174,6 +176,7 @@ impl Collector {
             changed_bytes: 0,
             torn_files: 0,
             damaged: Vec::new(),
+            watched: Watched::default(),
         })
     }
 
@@ -333,7 +336,10 @@ impl Collector {
                 let fps = vec![fp; count as usize];
                 self.piece(None, Piece { leaf, slot, start, count, at: 0, fps })
             }
-            Found::Done { leaf, slot, changed, end, torn, damaged } => {
+            Found::Done { leaf, slot, changed, end, torn, damaged, watched } => {
+                self.watched.blocks += watched.blocks;
+                self.watched.excused += watched.excused;
+                self.watched.missed += watched.missed;
                 let path = {
                     let s = self.slot(leaf, slot)?;
                     s.tasks_left = s.tasks_left.saturating_sub(1);
@@ -597,6 +603,7 @@ impl Collector {
             changed_bytes: self.changed_bytes,
             damaged: self.damaged,
             torn_files: self.torn_files,
+            watched: self.watched,
         })
     }
 }

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use holdfast_core::{Lsn, RunId};
 use holdfast_pg::server::Server;
+use holdfast_pgformat::changes::CHANGES_VERSION;
 use holdfast_vault::map::Layer;
 use holdfast_vault::point::{Point, PointKind};
 use holdfast_vault::{ClusterVault, Notes};
@@ -23,6 +24,8 @@ pub struct BackupPlan {
     pub kind: PointKind,
     pub parent: Option<Point>,
     pub reason: String,
+    /// Why changes must not be taken from the WAL.
+    pub distrust: Option<String>,
     /// One more than the highest that the vault shows.
     pub generation: u64,
 }
@@ -56,13 +59,26 @@ impl ParentFile {
 pub async fn plan(cluster: &ClusterVault, server: &Server, wanted: KindWanted) -> Result<BackupPlan> {
     let (points, errors) = cluster.points().await?;
     let generation = points.iter().map(|p| p.generation).max().unwrap_or(0).saturating_add(1);
-    let full = |reason: String| BackupPlan { kind: PointKind::Full, parent: None, reason, generation };
+    let full = |reason: String| BackupPlan {
+        kind: PointKind::Full,
+        parent: None,
+        reason,
+        distrust: None,
+        generation,
+    };
     if wanted == KindWanted::Full {
         return Ok(full("a full was asked for".into()));
     }
     let mut why =
         if errors.is_empty() { "there is no earlier point".to_string() } else { errors[0].to_string() };
+    let alarm = points.iter().rev().find(|p| missed(p)).map(|p| p.id.clone());
     for p in points.into_iter().rev() {
+        if missed(&p) {
+            return Ok(full(format!(
+                "point {} found pages that the wal since its parent did not name",
+                p.id
+            )));
+        }
         match unusable(&p, server) {
             Some(reason) => why = format!("point {} cannot be a parent: {reason}", p.id),
             // It is on its way out: a sweep would have to wait for us, and its blocks to stay.
@@ -71,14 +87,21 @@ pub async fn plan(cluster: &ClusterVault, server: &Server, wanted: KindWanted) -
             None => {
                 return Ok(BackupPlan {
                     kind: PointKind::Incremental,
-                    reason: format!("changed blocks are found by reading and comparing with {}", p.id),
+                    reason: format!("compared with {}", p.id),
                     parent: Some(p),
+                    distrust: alarm.map(|id| format!("point {id} found pages that the wal did not name")),
                     generation,
                 });
             }
         }
     }
     Ok(full(why))
+}
+
+/// §2.16: a page that changed and that no record named. The decoder is not to be relied on, until another
+/// version of it is there.
+fn missed(p: &Point) -> bool {
+    p.changes.missed > 0 && p.changes.decoder.is_none_or(|d| d >= CHANGES_VERSION)
 }
 
 async fn is_expired(cluster: &ClusterVault, id: &RunId) -> Result<bool> {

@@ -8,10 +8,15 @@
 //! the parent did not see it change, and the clock has not gone backwards since. Everything else is
 //! read, and its blocks compared by fingerprint.
 //!
+//! With a window of the WAL (see [`super::window`]) relation files are judged by it instead, whatever their
+//! times say: only the blocks that it names are read. A sample of the others may be read as well
+//! ([`Reread`]), to see that it names them all.
+//!
 //! Maps and fingerprints of the parent are loaded file by file as the workers get there: the channel
 //! to them is short, so memory does not grow with the database.
 
 use super::plan::ParentFile;
+use super::window::{Judged, Window, union, zeros};
 use super::worker::{FileJob, ReadTask};
 use crate::error::{EngineError, Result};
 use crossbeam_channel::Sender;
@@ -35,6 +40,8 @@ const TASK_BYTES: u64 = 8 << 20;
 const SCATTERED_CHUNKS: usize = 8;
 /// Files of more blocks keep their layers: writing those again would cost more than finding them.
 pub const SMALL_FILE_BLOCKS: u64 = 1024;
+/// Blocks between two runs that are read along: a system call costs as much as a few pages.
+const GAP_BLOCKS: u32 = 2;
 /// Small files are handed out together.
 const BATCH_FILES: usize = 64;
 const BATCH_BYTES: u64 = 4 << 20;
@@ -85,22 +92,108 @@ pub struct ParentRefs {
     pub chunks: Vec<FrameLoc>,
 }
 
-/// Parent tree and what decides about reuse by times.
+/// Which part of what shows no sign of change is read all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reread {
+    /// 0 to 100.
+    pub percent: u8,
+    /// So that each run takes another sample.
+    pub seed: u64,
+}
+
+impl Reread {
+    fn all(self) -> bool {
+        self.percent >= 100
+    }
+
+    /// The blocks of a file's sample: whole tasks, chosen by a hash of their place.
+    fn sample(self, path: &[u8], blocks: u32, per_task: u32) -> Vec<(u32, u32)> {
+        let mut runs = Vec::new();
+        let mut first = 0;
+        while self.percent > 0 && first < blocks {
+            let count = per_task.min(blocks - first);
+            // FNV-1a; not against an adversary.
+            let bytes = self.seed.to_le_bytes().into_iter().chain(first.to_le_bytes());
+            let hash = bytes
+                .chain(path.iter().copied())
+                .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+            if (hash >> 32) % 100 < u64::from(self.percent) {
+                runs.push((first, count));
+            }
+            first += count;
+        }
+        runs
+    }
+}
+
+/// Parent tree and what decides about reuse.
 #[derive(Debug)]
 pub struct ParentTree {
     pub reader: PointReader,
     /// A file whose ctime is before this (nanoseconds) was settled when the parent read it.
     pub settled_before_ns: i64,
     pub stat_shortcut: bool,
+    pub window: Option<Arc<Window>>,
+    pub reread: Reread,
+}
+
+/// What is to be done with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    /// It is as the parent has it, and so is its entry.
+    Same,
+    /// Read all of it.
+    Read,
+    /// Its blocks have changed in `told` only; those in `sample` are read as well.
+    Window { told: Vec<(u32, u32)>, sample: Vec<(u32, u32)> },
 }
 
 impl ParentTree {
-    pub fn new(reader: PointReader, parent: &Point, now: jiff::Timestamp, reread: bool) -> Self {
+    pub fn new(
+        reader: PointReader,
+        parent: &Point,
+        now: jiff::Timestamp,
+        (window, reread): (Option<Arc<Window>>, Reread),
+    ) -> Self {
         let copy = parent.copy_started_at.as_nanosecond() as i64;
+        let clock_is_sane = now >= parent.finished_at && parent.finished_at >= parent.started_at;
         ParentTree {
             reader,
             settled_before_ns: copy - 2_000_000_000,
-            stat_shortcut: !reread && now >= parent.finished_at && parent.finished_at >= parent.started_at,
+            stat_shortcut: !reread.all() && clock_is_sane,
+            window,
+            reread,
+        }
+    }
+
+    /// `parent`: the entry of that path, if the parent has one.
+    fn judge(&self, item: &Item, now: &Entry, parent: Option<&Entry>, geometry: (u32, u32)) -> Verdict {
+        let Some(p) = parent else { return Verdict::Read };
+        let attributes = p.kind == now.kind
+            && (p.mode, p.uid, p.gid) == (now.mode, now.uid, now.gid)
+            && p.link == now.link;
+        if now.kind != EntryKind::File {
+            return if attributes { Verdict::Same } else { Verdict::Read };
+        }
+        let settled = attributes && self.settled(p, now);
+        let by_times = if settled { Verdict::Same } else { Verdict::Read };
+        let (Some(window), ItemKind::File(PathKind::RelationFork(r))) = (&self.window, item.kind) else {
+            return by_times;
+        };
+        if p.kind != EntryKind::File || p.size == 0 || now.size == 0 {
+            return by_times;
+        }
+        match window.judge(&r, p, now.size, geometry) {
+            Judged::Whole => Verdict::Read,
+            Judged::ByTimes => by_times,
+            Judged::Blocks(told) => {
+                let blocks = (now.size / u64::from(geometry.0)) as u32;
+                let sample = self.reread.sample(&now.path, blocks, per_task(geometry.0));
+                match settled && told.is_empty() && sample.is_empty() {
+                    true => Verdict::Same,
+                    false => Verdict::Window { told, sample },
+                }
+            }
         }
     }
 
@@ -115,6 +208,15 @@ impl ParentTree {
             && now.ctime_ns < self.settled_before_ns
             && now.mtime_ns < self.settled_before_ns
     }
+}
+
+/// What a window says of a file that is not read as a whole.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    /// Blocks that may have changed.
+    told: Vec<(u32, u32)>,
+    /// Blocks to read: those and some more.
+    read: Vec<(u32, u32)>,
 }
 
 /// The producer's side of the copy.
@@ -148,6 +250,11 @@ fn group_of(dir: &Path) -> PathBuf {
         _ => 0,
     };
     parts.iter().take(take).collect()
+}
+
+/// Blocks of a task.
+fn per_task(block_size: u32) -> u32 {
+    (TASK_BYTES / u64::from(block_size)) as u32
 }
 
 fn gone() -> EngineError {
@@ -248,15 +355,17 @@ impl<'a> Source<'a> {
         let by_path: HashMap<&[u8], &Entry> =
             old.iter().flat_map(|l| &l.entries).map(|e| (e.path.as_slice(), e)).collect();
         let entries: Vec<Entry> = items.iter().map(|i| self.entry(i)).collect();
-        let same = |e: &Entry| -> bool {
-            let Some(p) = by_path.get(e.path.as_slice()) else { return false };
-            let attributes =
-                p.kind == e.kind && (p.mode, p.uid, p.gid) == (e.mode, e.uid, e.gid) && p.link == e.link;
-            attributes && (e.kind != EntryKind::File || self.parent.as_ref().is_some_and(|t| t.settled(p, e)))
+        let geometry = (self.block_size, self.segment_blocks);
+        let mut verdicts: Vec<Verdict> = match &self.parent {
+            Some(t) => {
+                let each = items.iter().zip(&entries);
+                each.map(|(i, e)| t.judge(i, e, by_path.get(e.path.as_slice()).copied(), geometry)).collect()
+            }
+            None => vec![Verdict::Read; entries.len()],
         };
         if let (Some(leaf), Some(old)) = (leaf, &old)
             && old.entries.len() == entries.len()
-            && entries.iter().all(same)
+            && verdicts.iter().all(|v| *v == Verdict::Same)
         {
             let same = Begin::Same { group: group.to_vec(), leaf: leaf.clone() };
             return self.begin.send(same).map_err(|_| gone());
@@ -264,14 +373,14 @@ impl<'a> Source<'a> {
         // Parts of about equal size, none above 1.5 leaves.
         let parts = (entries.len() * 2).div_ceil(LEAF_FILES * 3).max(1);
         let per = entries.len().div_ceil(parts);
-        let mut at = 0;
-        let reuse: Vec<bool> = entries.iter().map(same).collect();
+        let mut rest = items;
         let mut entries = entries.into_iter();
-        while at < items.len() {
-            let n = per.min(items.len() - at);
-            let some: Vec<(usize, Entry)> = (at..at + n).zip(entries.by_ref()).collect();
-            self.leaf(group, items, some, &reuse, old.as_ref(), &by_path)?;
-            at += n;
+        while !rest.is_empty() {
+            let (part, tail) = rest.split_at(per.min(rest.len()));
+            rest = tail;
+            let judged = verdicts.drain(..part.len());
+            let some = part.iter().zip(entries.by_ref()).zip(judged).map(|((i, e), v)| (i, e, v)).collect();
+            self.leaf(group, some, old.as_ref(), &by_path)?;
         }
         Ok(())
     }
@@ -279,41 +388,60 @@ impl<'a> Source<'a> {
     fn leaf(
         &mut self,
         group: &[u8],
-        items: &[Item],
-        entries: Vec<(usize, Entry)>,
-        reuse: &[bool],
+        files: Vec<(&Item, Entry, Verdict)>,
         old: Option<&Leaf>,
         by_path: &HashMap<&[u8], &Entry>,
     ) -> Result<()> {
+        let bs = self.block_size;
         let id = self.next_leaf;
         self.next_leaf += 1;
         let gather = old.is_some_and(|l| l.chunks.len() > SCATTERED_CHUNKS);
-        let mut slots = Vec::with_capacity(entries.len());
-        let mut to_read: Vec<(u32, usize)> = Vec::new();
-        for (i, e) in entries {
+        let mut slots = Vec::with_capacity(files.len());
+        let mut to_read: Vec<(u32, &Item, Option<Told>)> = Vec::new();
+        for (item, e, verdict) in files {
             if e.kind != EntryKind::File || e.size == 0 {
                 slots.push(Slot::Plain(e));
-            } else if reuse.get(i) == Some(&true)
-                && let (Some(old), Some(p)) = (old, by_path.get(e.path.as_slice()))
-            {
-                let entry = Entry { layers: p.layers.clone(), flags: p.flags, ..e };
-                if gather && entry.blocks(self.block_size) <= SMALL_FILE_BLOCKS {
-                    let (layer, fps) = self.flat_of_parent(old, p, true)?;
-                    slots.push(Slot::Gather { entry, layer, fps });
-                } else {
-                    let (flat, _) = self.flat_of_parent(old, p, false)?;
-                    let live = live_of(&flat, entry.size, self.block_size);
-                    slots.push(Slot::Reuse { entry, chunks: old.chunks.clone(), live });
+                continue;
+            }
+            let parent = match (old, by_path.get(e.path.as_slice())) {
+                (Some(old), Some(p)) if p.kind == EntryKind::File => Some((old, *p)),
+                _ => None,
+            };
+            let blocks = e.blocks(bs) as u32;
+            let (parent, told) = match (parent, verdict) {
+                (Some(p), Verdict::Same) => (p, Told::default()),
+                (Some((old, p)), Verdict::Window { told, sample }) => {
+                    let (flat, _) = self.flat_of_parent(old, p, blocks, false)?;
+                    let told = union(&told, &zeros(&flat, blocks), 0);
+                    let read = union(&told, &sample, GAP_BLOCKS);
+                    ((old, p), Told { told, read })
                 }
-            } else {
-                let tasks = e.size.div_ceil(TASK_BYTES) as u32;
-                to_read.push((slots.len() as u32, i));
+                _ => {
+                    let tasks = blocks.div_ceil(per_task(bs));
+                    to_read.push((slots.len() as u32, item, None));
+                    slots.push(Slot::Read { entry: e, tasks });
+                    continue;
+                }
+            };
+            let (old, p) = parent;
+            if !told.read.is_empty() {
+                let tasks = told.read.iter().map(|(_, n)| n.div_ceil(per_task(bs))).sum();
+                to_read.push((slots.len() as u32, item, Some(told)));
                 slots.push(Slot::Read { entry: e, tasks });
+                continue;
+            }
+            let entry = Entry { layers: p.layers.clone(), flags: p.flags, ..e };
+            if gather && entry.blocks(bs) <= SMALL_FILE_BLOCKS {
+                let (layer, fps) = self.flat_of_parent(old, p, blocks, true)?;
+                slots.push(Slot::Gather { entry, layer, fps });
+            } else {
+                let (flat, _) = self.flat_of_parent(old, p, blocks, false)?;
+                let live = live_of(&flat, entry.size, bs);
+                slots.push(Slot::Reuse { entry, chunks: old.chunks.clone(), live });
             }
         }
         self.begin.send(Begin::Leaf { id, group: group.to_vec(), slots, gather }).map_err(|_| gone())?;
-        for (slot, i) in to_read {
-            let Some(item) = items.get(i) else { continue };
+        for (slot, item, told) in to_read {
             let bytes = item.path.as_os_str().as_bytes();
             let parent = match (old, by_path.get(bytes)) {
                 (Some(old), Some(p)) if p.kind == EntryKind::File && p.size > 0 => {
@@ -325,19 +453,26 @@ impl<'a> Source<'a> {
                 }
                 _ => None,
             };
-            self.queue(item, id, slot, parent)?;
+            self.queue(item, id, slot, parent, told)?;
         }
         Ok(())
     }
 
-    /// The map of a reused file as one layer, with its fingerprints if they are wanted.
-    fn flat_of_parent(&mut self, old: &Leaf, entry: &Entry, fps: bool) -> Result<(Layer, Vec<u64>)> {
+    /// The map of a reused file, which has `blocks` blocks now, as one layer, with its fingerprints if they
+    /// are wanted.
+    fn flat_of_parent(
+        &mut self,
+        old: &Leaf,
+        entry: &Entry,
+        blocks: u32,
+        fps: bool,
+    ) -> Result<(Layer, Vec<u64>)> {
         let Some(p) = &self.parent else { return Err(gone()) };
         let (layers, layer_fps) =
             self.rt.block_on(p.reader.entry_layers(old, entry, fps, &mut self.cache))?;
         let l: Vec<&Layer> = layers.iter().collect();
         let f: Vec<&[u64]> = layer_fps.iter().map(Vec::as_slice).collect();
-        Ok(flatten(&l, &f, entry.blocks(self.block_size) as u32, self.block_size))
+        Ok(flatten(&l, &f, blocks, self.block_size))
     }
 
     fn parent_file(&mut self, old: &Leaf, entry: &Entry) -> Result<ParentFile> {
@@ -357,10 +492,22 @@ impl<'a> Source<'a> {
         })
     }
 
-    fn queue(&mut self, item: &Item, leaf: u32, slot: u32, parent: Option<Arc<ParentFile>>) -> Result<()> {
+    fn queue(
+        &mut self,
+        item: &Item,
+        leaf: u32,
+        slot: u32,
+        parent: Option<Arc<ParentFile>>,
+        told: Option<Told>,
+    ) -> Result<()> {
         let relation = match item.kind {
             ItemKind::File(PathKind::RelationFork(r)) => Some(r.segment_no.wrapping_mul(self.segment_blocks)),
             _ => None,
+        };
+        let blocks = item.size.div_ceil(self.block_size.into()) as u32;
+        let (told, read) = match told {
+            Some(t) => (Some(t.told), t.read),
+            None => (None, vec![(0, blocks)]),
         };
         let file = Arc::new(FileJob {
             leaf,
@@ -370,17 +517,19 @@ impl<'a> Source<'a> {
             first_block_of_relation: relation,
             size: item.size,
             parent,
+            told,
         });
-        let blocks = item.size.div_ceil(self.block_size.into()) as u32;
-        let per_task = (TASK_BYTES / u64::from(self.block_size)) as u32;
-        let mut first = 0;
-        while first < blocks {
-            let count = per_task.min(blocks - first);
-            self.batch.push(ReadTask { file: file.clone(), first, count });
-            self.batch_bytes += u64::from(count) * u64::from(self.block_size);
-            first += count;
-            if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
-                self.send_batch()?;
+        let per_task = per_task(self.block_size);
+        for (mut first, count) in read {
+            let end = first.saturating_add(count);
+            while first < end {
+                let count = per_task.min(end - first);
+                self.batch.push(ReadTask { file: file.clone(), first, count });
+                self.batch_bytes += u64::from(count) * u64::from(self.block_size);
+                first += count;
+                if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
+                    self.send_batch()?;
+                }
             }
         }
         Ok(())

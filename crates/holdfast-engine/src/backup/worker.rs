@@ -10,6 +10,7 @@
 //! unchanged; a file's length is the least that any reader saw.
 
 use super::plan::ParentFile;
+use super::window::contains;
 use crate::error::{EngineError, Result};
 use crossbeam_channel::{Receiver, Sender};
 use holdfast_core::{Lsn, Monitor};
@@ -37,6 +38,8 @@ pub struct FileJob {
     /// Length that the file is read up to; what grows behind it, WAL repeats.
     pub size: u64,
     pub parent: Option<Arc<ParentFile>>,
+    /// Runs of blocks that the WAL names; all others must be as the parent has them. `None`: who knows.
+    pub told: Option<Vec<(u32, u32)>>,
 }
 
 /// A range of blocks of a file.
@@ -80,6 +83,7 @@ pub enum Found {
         end: Option<u64>,
         torn: bool,
         damaged: Vec<(u32, String)>,
+        watched: Watched,
     },
     /// The file is gone: nothing of it is kept.
     Gone {
@@ -89,12 +93,34 @@ pub enum Found {
     PackDone(PackInfo),
 }
 
+/// What reading blocks that should not have changed showed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// So many were read.
+    pub blocks: u64,
+    /// Of those differed in what is not logged, or were written after the window.
+    pub excused: u64,
+    /// Of those the window should have named.
+    pub missed: u64,
+}
+
+/// With what blocks that should not have changed are judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    /// The window's start.
+    pub from: Lsn,
+    /// Hint bits are logged (checksums or wal_log_hints): nothing changes without a record.
+    pub hints_logged: bool,
+}
+
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
     pub block_size: u32,
     pub checksums: bool,
     pub start_lsn: Lsn,
+    /// There is a window.
+    pub watch: Option<Watch>,
     /// The server's insert position as last asked; refreshed by the keepalive.
     pub insert_lsn: AtomicU64,
     /// Set when a worker meets a page from beyond it: the keepalive asks again soon.
@@ -127,6 +153,8 @@ pub struct Worker<'a> {
     frame: Vec<u8>,
     len: usize,
     pieces: Vec<Piece>,
+    /// The file of the last task.
+    open: Option<(Arc<FileJob>, File)>,
     out: Sender<Found>,
 }
 
@@ -148,6 +176,7 @@ impl<'a> Worker<'a> {
             frame: vec![0; shared.frame_size],
             len: 0,
             pieces: Vec::new(),
+            open: None,
             out,
         }
     }
@@ -189,23 +218,16 @@ impl<'a> Worker<'a> {
     fn task(&mut self, task: &ReadTask) -> Result<()> {
         let f = &task.file;
         let bs = u64::from(self.shared.block_size);
-        let done = |changed, end, torn, damaged| Found::Done {
-            leaf: f.leaf,
-            slot: f.slot,
-            changed,
-            end,
-            torn,
-            damaged,
-        };
-        if task.count == 0 {
-            return self.send(done(0, None, false, Vec::new()));
-        }
-        let file = match File::open(&f.path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return self.send(Found::Gone { leaf: f.leaf, slot: f.slot });
-            }
-            Err(e) => return Err(EngineError::io("read", &f.path)(e)),
+        // Scattered blocks of one file come as many tasks.
+        let file = match self.open.take() {
+            Some((job, file)) if Arc::ptr_eq(&job, f) => file,
+            _ => match File::open(&f.path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    return self.send(Found::Gone { leaf: f.leaf, slot: f.slot });
+                }
+                Err(e) => return Err(EngineError::io("read", &f.path)(e)),
+            },
         };
         let stop_at = (u64::from(task.first) + u64::from(task.count)) * bs;
         let stop_at = stop_at.min(f.size);
@@ -242,7 +264,16 @@ impl<'a> Worker<'a> {
             }
         }
         self.send_zeros(f, &mut state)?;
-        self.send(done(state.changed, state.end, state.torn, state.damaged))
+        self.open = Some((f.clone(), file));
+        self.send(Found::Done {
+            leaf: f.leaf,
+            slot: f.slot,
+            changed: state.changed,
+            end: state.end,
+            torn: state.torn,
+            damaged: state.damaged,
+            watched: state.watched,
+        })
     }
 
     /// Judges the `got` bytes behind the frame's fill and keeps what has to be stored.
@@ -268,7 +299,18 @@ impl<'a> Worker<'a> {
             }
             let bytes = self.frame.get(from..from + n).unwrap_or(&[]);
             let fp = self.shared.digests.block(bytes);
-            if f.parent.as_ref().is_some_and(|p| p.is_same(block, n, fp)) {
+            let same = f.parent.as_ref().is_some_and(|p| p.is_same(block, n, fp));
+            if let (Some(told), Some(watch)) = (&f.told, self.shared.watch)
+                && !contains(told, block)
+            {
+                st.watched.blocks += 1;
+                match same {
+                    true => {}
+                    false if watch.excuses(bytes, self.shared.start_lsn) => st.watched.excused += 1,
+                    false => st.watched.missed += 1,
+                }
+            }
+            if same {
                 offset += n;
                 continue;
             }
@@ -437,8 +479,19 @@ struct TaskState {
     end: Option<u64>,
     torn: bool,
     damaged: Vec<(u32, String)>,
+    watched: Watched,
     /// Start, count and fingerprint of zeros that were not sent yet.
     zeros: Option<(u32, u32, u64)>,
+}
+
+impl Watch {
+    /// May this page differ from the parent's although no record of the window names it? One that was
+    /// written after the window belongs to the next one; an SP-GiST metapage has a cache that is never
+    /// logged. Without logged hints, one whose LSN did not move since the window's start.
+    fn excuses(&self, page: &[u8], redo: Lsn) -> bool {
+        let lsn = page::page_lsn(page).unwrap_or_default();
+        lsn >= redo || page::is_spgist_metapage(page) || (!self.hints_logged && lsn < self.from)
+    }
 }
 
 impl Shared {

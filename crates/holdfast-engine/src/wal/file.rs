@@ -1,15 +1,16 @@
 //! A file that goes into the archive: [`WalFile`]. It is judged by its first page and its size; a segment
-//! is then read piece by piece while it is sealed, by [`Reading`], and never held whole.
+//! is then read piece by piece while it is sealed, by [`Reading`], and never held whole. In the same pass it
+//! is looked through for the pages that it changes, which are stored with it: see [`super::changes`].
 
 use crate::error::{EngineError, Result};
 use holdfast_core::TimelineId;
+use holdfast_pgformat::changes::{SegmentScanner, scan_part_changes};
 use holdfast_pgformat::control::ControlFile;
-use holdfast_pgformat::scan::{LOOK_AHEAD, SegmentFacts, scan_part};
+use holdfast_pgformat::scan::LOOK_AHEAD;
 use holdfast_pgformat::wal::{SegmentHeader, WAL_PAGE_SIZE, segment_header};
 use holdfast_pgformat::walname::WalFileName;
 use holdfast_vault::digest::{CONTENT_PIECE, Digests};
 use holdfast_vault::walobj::{Plain, WalFacts};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -108,7 +109,7 @@ impl WalFile {
 
     /// For sealing.
     pub fn reading(&self) -> Reading<'_> {
-        Reading { file: self, parts: Mutex::new(BTreeMap::new()) }
+        Reading { file: self, scanner: Mutex::new(SegmentScanner::new()) }
     }
 
     /// The content digest, by itself.
@@ -130,8 +131,7 @@ impl WalFile {
 #[derive(Debug)]
 pub struct Reading<'a> {
     file: &'a WalFile,
-    /// `None`: that piece cannot be followed.
-    parts: Mutex<BTreeMap<u64, Option<SegmentFacts>>>,
+    scanner: Mutex<SegmentScanner>,
 }
 
 impl Plain for Reading<'_> {
@@ -155,14 +155,14 @@ impl Plain for Reading<'_> {
 
     fn look(&self, at: u64, piece: &[u8]) {
         if let Body::Segment { head, .. } = &self.file.body {
-            let facts = scan_part(head, piece, at, CONTENT_PIECE).ok();
-            if let Ok(mut parts) = self.parts.lock() {
-                parts.insert(at, facts);
+            let part = scan_part_changes(head, piece, at, CONTENT_PIECE, self.file.block_size);
+            if let Ok(mut scanner) = self.scanner.lock() {
+                scanner.add(part);
             }
         }
     }
 
-    fn facts(&self) -> WalFacts {
+    fn finish(&self) -> (WalFacts, Vec<u8>) {
         let mut f = WalFacts {
             system_identifier: self.file.system_identifier,
             timeline: self.file.timeline().0,
@@ -170,14 +170,19 @@ impl Plain for Reading<'_> {
             segment_size: self.file.segment_size.bytes() as u32,
             ..Default::default()
         };
-        let parts = self.parts.lock().map(|p| p.values().cloned().collect::<Vec<_>>()).unwrap_or_default();
-        let whole: Option<Vec<SegmentFacts>> = parts.into_iter().collect();
-        if let Some(s) = whole.and_then(|w| w.into_iter().reduce(SegmentFacts::join)) {
+        let whole = self.scanner.lock().ok().and_then(|mut s| std::mem::take(&mut *s).finish());
+        let Some(whole) = whole else { return (f, Vec::new()) };
+        if let Ok(s) = &whole.facts {
             f.first_time = s.first_time.unwrap_or(0);
             f.last_time = s.last_time.unwrap_or(0);
             f.end_lsn = s.end_of_data.0;
             f.flags = s.directory_ops.bits();
         }
-        f
+        // A partial segment's end is not its end: no window goes by it.
+        let changes = match self.file.kind {
+            WalFileName::Segment(_) => whole.changes.encode(),
+            _ => Vec::new(),
+        };
+        (f, changes)
     }
 }

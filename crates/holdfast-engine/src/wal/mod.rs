@@ -3,10 +3,12 @@
 //! - [`push`]: `archive_command`. One segment, one create-if-absent.
 //! - [`get`]: `restore_command`. "Certainly absent" is said only when it is so; prefetches ahead.
 //! - [`archive`]: what is there, per timeline; continuity; timeline histories.
+//! - [`changes`]: which pages a segment changes.
 //! - [`owner`]: who may push (fencing of restored copies), and `wal adopt`.
 //! - [`status`]: all of it for people.
 
 pub mod archive;
+pub mod changes;
 pub mod file;
 pub mod get;
 pub mod owner;

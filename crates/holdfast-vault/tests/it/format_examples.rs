@@ -208,6 +208,7 @@ fn facts() -> WalFacts {
         last_time: 1_795_253_713_500_000,
         end_lsn: 0x3FF_FFF8,
         segment_size: 16 << 20,
+        changes_len: 0,
     }
 }
 

@@ -81,7 +81,7 @@ pub fn point(run: &RunId) -> Point {
             locale_provider: "libc".into(),
             superuser: "postgres".into(),
         },
-        changes: ChangeSource { method: "all".into(), reason: "first backup".into() },
+        changes: ChangeSource::new("all", "first backup"),
         size_bytes: 1,
         files: 1,
         changed_bytes: 1,
