@@ -41,6 +41,8 @@ fn document(r: &BackupReport, vault: &str) -> serde_json::Value {
         o.insert("checkpoint_seconds".into(), json!(r.checkpoint_seconds));
         o.insert("copy_seconds".into(), json!(r.copy_seconds));
         o.insert("wal_seconds".into(), json!(r.wal_seconds));
+        o.insert("read_bytes".into(), json!(r.read_bytes));
+        o.insert("changes".into(), json!(r.point.changes));
         o.insert("warnings".into(), json!(r.warnings));
         o.insert("damaged".into(), json!(r.point.damaged));
     }
@@ -60,13 +62,17 @@ fn text(r: &BackupReport) {
         ByteSize(p.stored_bytes)
     ));
     output::line(&format!(
-        "  {} in all: checkpoint {}, copy {} ({}/s), wal {}",
+        "  {} in all: checkpoint {}, copy {} ({} read, {}/s), wal {}",
         time::human(d(r.seconds)),
         time::human(d(r.checkpoint_seconds)),
         time::human(d(r.copy_seconds)),
-        ByteSize((p.size_bytes as f64 / r.copy_seconds.max(0.001)) as u64),
+        ByteSize(r.read_bytes),
+        ByteSize((r.read_bytes as f64 / r.copy_seconds.max(0.001)) as u64),
         time::human(d(r.wal_seconds)),
     ));
+    if p.parent.is_some() {
+        output::line(&format!("  changes: {}: {}", p.changes.method, r.reason));
+    }
     output::line(&format!("  from {} to {} on timeline {}", p.start_lsn, p.stop_lsn, p.timeline));
     for damage in &p.damaged {
         output::line(&format!("  damaged: {} page {}: {}", damage.path, damage.block, damage.what));

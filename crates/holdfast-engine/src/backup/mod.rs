@@ -73,6 +73,8 @@ pub struct BackupReport {
     pub checkpoint_seconds: f64,
     pub copy_seconds: f64,
     pub wal_seconds: f64,
+    /// Bytes of the data directory that were read.
+    pub read_bytes: u64,
     pub warnings: Vec<String>,
 }
 
@@ -115,6 +117,7 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
         begun,
         warnings: Vec::new(),
         changes: ChangeSource::default(),
+        read_bytes: 0,
     };
     let result = job.execute().await;
     if let Err(e) = &result {
@@ -206,6 +209,7 @@ struct Job<'a> {
     warnings: Vec<String>,
     /// How changed blocks are found; set when the backup has started.
     changes: ChangeSource,
+    read_bytes: u64,
 }
 
 impl Job<'_> {
@@ -256,11 +260,15 @@ impl Job<'_> {
         let point = self.point(copied, stopped, start_lsn, control_bytes, copy_started_at, wal)?;
         self.cluster.commit_point(point.clone()).await?;
         Ok(BackupReport {
-            reason: self.plan.reason.clone(),
+            reason: match self.plan.parent {
+                Some(_) => self.changes.reason.clone(),
+                None => self.plan.reason.clone(),
+            },
             seconds: self.begun.elapsed().as_secs_f64(),
             checkpoint_seconds,
             copy_seconds,
             wal_seconds,
+            read_bytes: self.read_bytes,
             warnings: std::mem::take(&mut self.warnings),
             point,
         })
@@ -405,7 +413,10 @@ impl Job<'_> {
         let mut asked = Instant::now();
         loop {
             tokio::select! {
-                done = &mut work => return done.map_err(|e| EngineError::Worker(e.to_string()))?,
+                done = &mut work => {
+                    self.read_bytes = shared.read_bytes.load(Ordering::Relaxed);
+                    return done.map_err(|e| EngineError::Worker(e.to_string()))?;
+                }
                 () = tokio::time::sleep(Duration::from_millis(20)) => {
                     // A page from beyond the last known position, or a while since the last question.
                     let wanted = shared.want_lsn.swap(false, Ordering::Relaxed);

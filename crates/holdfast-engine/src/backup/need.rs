@@ -150,7 +150,12 @@ pub async fn store_one(
 
 /// What the vault has under a segment's name must be what this server wrote: after a rollback of the
 /// machine it may hold another future. While the file is still in pg_wal, that can be told.
-fn same_as_local(cluster: &ClusterVault, data_dir: &Path, s: SegmentName, digest: &[u8; 32]) -> Result<()> {
+pub(super) fn same_as_local(
+    cluster: &ClusterVault,
+    data_dir: &Path,
+    s: SegmentName,
+    digest: &[u8; 32],
+) -> Result<()> {
     let Ok(bytes) = std::fs::read(data_dir.join("pg_wal").join(s.to_string())) else { return Ok(()) };
     if &cluster.digests().content(&bytes) == digest {
         return Ok(());

@@ -5,6 +5,10 @@
 //! does not have them (the archiver lags, or there is none) in `pg_wal`; the last one, which is not finished,
 //! always there, up to the redo position, before which the checkpoint has put everything on disk.
 //!
+//! A server that was put back to an earlier state (a snapshot of its machine) writes another future under the
+//! same names. Where both have it, the newest segment that comes from the vault is compared with the one in
+//! `pg_wal`; elsewhere each record's link to the one before must fit.
+//!
 //! Anything that is not known or not trusted gives a reason instead of a window, and the run reads and
 //! compares all files whose times changed: slower, never wrong.
 //!
@@ -14,6 +18,7 @@
 //! copied or dropped. Visibility and free space maps and init forks are never taken by page. Everything else
 //! that is no relation is compared by content.
 
+use super::need::same_as_local;
 use crate::wal::archive::{read_file, timeline_of_segment};
 use crate::wal::changes::{local, stored};
 use futures::StreamExt;
@@ -86,20 +91,29 @@ impl Window {
                 let end = name.end(size);
                 if end > redo {
                     return match local(cluster, data_dir, name, redo) {
-                        Ok(c) => Ok(c),
-                        Err(e) => stored(cluster, name).await.map_err(|_| e),
+                        Ok(c) => Ok((c, None)),
+                        Err(e) => stored(cluster, name).await.map(|(c, _)| (c, None)).map_err(|_| e),
                     };
                 }
                 match stored(cluster, name).await {
-                    Ok(c) => Ok(c),
-                    Err(e) => local(cluster, data_dir, name, end).map_err(|_| e),
+                    Ok((c, digest)) => Ok((c, Some((name, digest)))),
+                    Err(e) => local(cluster, data_dir, name, end).map(|c| (c, None)).map_err(|_| e),
                 }
             }
         });
         let mut segments = futures::stream::iter(wanted).buffered(PARALLEL);
         let mut window = ChangeWindow::new(parent.redo_lsn);
+        let pg_wal = data_dir.join("pg_wal");
+        let mut on_both_sides = None;
         while let Some(c) = segments.next().await {
-            window.add(c?).map_err(text)?;
+            let (changes, of_vault) = c?;
+            window.add(changes).map_err(text)?;
+            on_both_sides = of_vault.filter(|(n, _)| pg_wal.join(n.to_string()).exists()).or(on_both_sides);
+        }
+        if let Some((name, digest)) = on_both_sides
+            && same_as_local(cluster, data_dir, name, &digest).is_err()
+        {
+            return Err(format!("segment {name} in the vault is not the one in pg_wal"));
         }
         let changes = window.finish(redo).map_err(text)?;
         Ok(Window { from: parent.redo_lsn, to: redo, changes })

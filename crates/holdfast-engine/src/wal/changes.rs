@@ -17,8 +17,11 @@ use std::path::Path;
 /// Header and changes come with one request: most are 3 to 10 KiB.
 const FIRST_READ: u64 = 16 << 10;
 
-/// Of a segment in the vault. `Err`: why it is not known, for people.
-pub async fn stored(cluster: &ClusterVault, segment: SegmentName) -> Result<SegmentChanges, String> {
+/// Of a segment in the vault, and the digest of its content. `Err`: why it is not known, for people.
+pub async fn stored(
+    cluster: &ClusterVault,
+    segment: SegmentName,
+) -> Result<(SegmentChanges, [u8; 32]), String> {
     let name = cluster.path().segment(segment.timeline, &segment.to_string());
     let (store, keys) = (cluster.store(), cluster.vault().keys());
     let place = || cluster.vault().place(&name);
@@ -36,7 +39,7 @@ pub async fn stored(cluster: &ClusterVault, segment: SegmentName) -> Result<Segm
         .map_err(|e| e.to_string())?
         .ok_or_else(|| format!("segment {segment} was stored without its changes"))?;
     let changes = SegmentChanges::decode(&plain).map_err(|e| format!("segment {segment}: {e}"))?;
-    fits(cluster, segment, changes)
+    Ok((fits(cluster, segment, changes)?, head.digest))
 }
 
 /// Of a segment in `pg_wal` that is complete up to `end`.

@@ -1,0 +1,298 @@
+//! Incrementals that go by the WAL: what they read, when they do not go by it, and what catches a page
+//! that it did not name.
+
+use crate::common::{DB, Site, fingerprint, path_text, server, text};
+use holdfast_testkit::{PgVersion, Scratch, StopMode, TestRng, version};
+use serde_json::Value;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+fn method(point: &Value) -> &str {
+    text(&point["changes"]["method"])
+}
+
+fn reason(point: &Value) -> &str {
+    text(&point["changes"]["reason"])
+}
+
+fn number(point: &Value, key: &str) -> u64 {
+    point[key].as_u64().unwrap_or_else(|| panic!("{key} of {point}"))
+}
+
+/// About 24 MB in a table that nothing else touches.
+fn with_table(name: &str, version: PgVersion, checksums: bool) -> Site {
+    let scratch = Scratch::new(name);
+    let pg = server(&scratch, "main", version).checksums(checksums).start();
+    let site = Site::with(pg, &scratch, &[]);
+    site.sql("create table t(id int, n int, pad text) with (fillfactor = 50)");
+    site.sql("insert into t select g, 0, repeat('x', 400) from generate_series(1, 25000) g");
+    site.sql("create index on t(id)");
+    // Hint bits are set now, not by what a test reads.
+    site.sql("vacuum t; select count(*) from t");
+    site
+}
+
+fn same_after_restore(site: &Site, name: &str, args: &[&str]) {
+    let before = fingerprint(&site.pg, "postgres");
+    site.pg.wait_archived();
+    let mut copy = site.restore_and_start(name, args);
+    assert_eq!(fingerprint(&copy, "postgres"), before);
+    copy.stop(StopMode::Fast);
+    if site.sql("show data_checksums") == "on" {
+        copy.check_checksums();
+    }
+}
+
+fn only_what_changed(pg_version: PgVersion) {
+    if !version::supported_in_test().contains(&pg_version) {
+        return;
+    }
+    let site = with_table(&format!("maps{pg_version}"), pg_version, true);
+    let full = site.backup(&["--full"]);
+    assert_eq!(method(&full), "all");
+    assert!(number(&full, "read_bytes") > 24 << 20, "{full}");
+    // Nothing changed: what is read are files that the WAL does not tell of and that are too new to go by
+    // their times.
+    let idle = site.backup(&[]);
+    assert_eq!(method(&idle), "wal-maps", "{idle}");
+    assert!(number(&idle, "read_bytes") < 6 << 20, "{idle}");
+    // Ten pages far from each other, and the file's times change.
+    site.sql("update t set n = 1 where id % 2500 = 7");
+    let few = site.backup(&[]);
+    assert_eq!(method(&few), "wal-maps");
+    let read = number(&few, "read_bytes");
+    assert!(read < 6 << 20, "{read} bytes for ten rows: {few}");
+    // The log names every page that changed, says a run that reads all of them.
+    site.sql("update t set n = 2 where id % 500 = 3; create table more as select * from t where id < 900");
+    let all = site.backup(&["--reread"]);
+    assert_eq!(method(&all), "wal-maps");
+    assert!(number(&all, "read_bytes") > 24 << 20, "{all}");
+    assert!(number(&all["changes"], "reread") > 2000 && all["changes"]["missed"].is_null(), "{all}");
+    let part = site.backup(&["--reread=20"]);
+    let sampled = number(&part["changes"], "reread");
+    assert!(sampled < number(&all["changes"], "reread"), "{part}");
+    let _ = site.hf.run(&["backup", DB, "--reread=101"]).expect_code(2);
+    same_after_restore(&site, "copy", &[]);
+}
+
+#[test]
+fn only_what_changed_on_15() {
+    only_what_changed(PgVersion::V15);
+}
+
+#[test]
+fn only_what_changed_on_17() {
+    only_what_changed(PgVersion::V17);
+}
+
+#[test]
+fn only_what_changed_on_18() {
+    only_what_changed(PgVersion::V18);
+}
+
+/// Without an archiver the run takes what it needs from pg_wal, and knows changes from there.
+#[test]
+fn without_an_archiver() {
+    let site = with_table("maps-local", PgVersion::NEWEST, true);
+    let _ = site.backup(&["--full"]);
+    site.archive_with("false");
+    site.sql("update t set n = 1 where id % 1000 = 7");
+    let p = site.backup(&[]);
+    assert_eq!(method(&p), "wal-maps", "{p}");
+    assert!(number(&p, "read_bytes") < 6 << 20, "{p}");
+    site.sql("select pg_switch_wal(); update t set n = 2 where id % 1000 = 8; checkpoint");
+    let p = site.backup(&[]);
+    assert_eq!(method(&p), "wal-maps", "{p}");
+    let mut copy = site.restore_and_start("copy", &["--immediate"]);
+    assert_eq!(fingerprint(&copy, "postgres"), fingerprint(&site.pg, "postgres"));
+    copy.stop(StopMode::Fast);
+}
+
+/// A window with a hole is no window: the run reads, and says why.
+#[test]
+fn a_hole_means_reading() {
+    let site = with_table("maps-hole", PgVersion::NEWEST, true);
+    let _ = site.backup(&["--full"]);
+    site.sql("update t set n = 1 where id % 1000 = 7");
+    site.sql("select pg_switch_wal()");
+    site.sql("update t set n = 2 where id % 1000 = 8; select pg_switch_wal()");
+    site.pg.wait_archived();
+    // The server forgets its WAL, and the vault loses one.
+    site.sql("checkpoint; select pg_switch_wal(); checkpoint");
+    site.pg.wait_archived();
+    let lost = site.vault_files().into_iter().filter(|f| f.ends_with(".wal")).rev().nth(1).expect("wal");
+    let name = lost.rsplit('/').next().expect("a name").trim_end_matches(".wal").to_owned();
+    std::fs::remove_file(site.scratch.path("vault").join(&lost)).expect("lose a segment");
+    let here = site.pg.data_dir().join("pg_wal").join(&name);
+    if here.exists() {
+        std::fs::remove_file(&here).expect("lose it here too");
+    }
+    let p = site.backup(&[]);
+    assert_eq!(method(&p), "fingerprints", "{p}");
+    assert!(reason(&p).contains(&name) && reason(&p).contains("not in the vault"), "{p}");
+    assert!(number(&p, "read_bytes") > 20 << 20, "{p}");
+    // The next one has a window again.
+    site.sql("update t set n = 3 where id % 1000 = 9");
+    let p = site.backup(&[]);
+    assert_eq!(method(&p), "wal-maps", "{p}");
+    same_after_restore(&site, "copy", &[]);
+}
+
+/// With `wal_level = minimal` a table's first content is not logged.
+#[test]
+fn minimal_wal_means_reading() {
+    let mut site = with_table("maps-minimal", PgVersion::NEWEST, true);
+    let _ = site.backup(&["--full"]);
+    site.sql(
+        "alter system set wal_level = minimal; alter system set max_wal_senders = 0;\n\
+         alter system set archive_mode = off; alter system set wal_keep_size = '1GB'",
+    );
+    site.pg.restart();
+    site.sql("begin; create table unlogged_content(id int); truncate t; insert into t select g, 9, 'y' from generate_series(1, 9000) g; insert into unlogged_content select generate_series(1, 5000); commit");
+    site.sql(
+        "alter system reset wal_level; alter system reset max_wal_senders; alter system reset archive_mode",
+    );
+    site.pg.restart();
+    site.archive_with(&site.archive_command);
+    let p = site.backup(&[]);
+    assert_eq!(method(&p), "fingerprints", "{p}");
+    assert!(reason(&p).contains("minimal"), "{p}");
+    same_after_restore(&site, "copy", &["--immediate"]);
+}
+
+/// The window follows the history over a promotion, and a host that cannot read data needs no more.
+#[test]
+fn over_a_promotion_with_the_key_of_a_host() {
+    let mut site = with_table("maps-timeline", PgVersion::NEWEST, true);
+    let first = site.backup(&["--full"]);
+    site.sql("update t set n = 1 where id % 1000 = 7");
+    site.pg.wait_archived();
+    let mut copy = site.restore_and_start("two", &[]);
+    copy.stop(StopMode::Fast);
+    drop(copy);
+    let copy = site.copy("two").archive_command(&site.archive_command).start();
+    let _ = site.hf.run(&["wal", "adopt", DB, "--data-dir", &path_text(copy.data_dir())]).ok();
+    drop(site.move_to(copy));
+    site.sql("update t set n = 2 where id % 1000 = 8");
+    let host = path_text(&site.scratch.path("host.key"));
+    let whole = site.scratch.path("hf.key");
+    let _ = site.hf.run(&["key", "export", "--role", "host", "--to", &host]).ok();
+    let kept = site.scratch.path("kept.key");
+    std::fs::rename(&whole, &kept).expect("take the key away");
+    std::fs::rename(&host, &whole).expect("leave the host's");
+    let p = site.backup(&[]);
+    assert_eq!((method(&p), &p["parent"], &p["timeline"]), ("wal-maps", &first["id"], &2.into()), "{p}");
+    std::fs::rename(&kept, &whole).expect("bring the key back");
+    same_after_restore(&site, "three", &[]);
+}
+
+/// A page of `t` that changes on disk with nothing in the log: LSN and one byte of it.
+fn change_behind_its_back(site: &mut Site, lsn: &str) {
+    let path = site.sql("checkpoint; select pg_relation_filepath('t')");
+    let path = site.pg.data_dir().join(path.lines().last().expect("a path"));
+    site.pg.stop(StopMode::Fast);
+    let (high, low) = lsn.split_once('/').expect("an lsn");
+    let part = |t: &str| u32::from_str_radix(t, 16).expect("hexadecimal").to_ne_bytes();
+    let file = OpenOptions::new().write(true).open(path).expect("open the table");
+    let mut rng = TestRng::new(3);
+    let at = 8192 * rng.range(100, 2000);
+    file.write_all_at(&[part(high), part(low)].concat(), at).expect("write an lsn");
+    file.write_all_at(b"z", at + 8191).expect("write a byte");
+    site.pg.start();
+}
+
+/// What the log does not name and has changed is an alarm: the run has it, the next one is a full, and the
+/// log is not gone by any more.
+#[test]
+fn a_missed_page_is_an_alarm() {
+    let mut site = with_table("maps-missed", PgVersion::NEWEST, false);
+    let first = site.backup(&["--full"]);
+    site.sql("create table other as select generate_series(1, 100)");
+    let lsn = site.pg.current_lsn();
+    change_behind_its_back(&mut site, &lsn);
+    let blind = site.backup(&[]);
+    assert_eq!((method(&blind), &blind["parent"]), ("wal-maps", &first["id"]), "{blind}");
+    // Its change lies before the window of the next run: without logged hints that is like a hint.
+    let seen = site.backup(&["--reread"]);
+    assert!(seen["changes"]["missed"].is_null(), "{seen}");
+    let lsn = site.pg.current_lsn();
+    change_behind_its_back(&mut site, &lsn);
+    let out = site.hf.run(&["--json", "backup", DB, "--reread"]);
+    let alarm = out.ok().json();
+    assert_eq!(alarm["changes"]["missed"], 1, "{alarm}");
+    assert!(alarm["warnings"].to_string().contains("does not name"), "{alarm}");
+    let full = site.backup(&[]);
+    assert_eq!(text(&full["kind"]), "full", "{full}");
+    assert!(text(&full["reason"]).contains(text(&alarm["id"])), "{full}");
+    let after = site.backup(&[]);
+    assert_eq!((text(&after["kind"]), method(&after)), ("incremental", "fingerprints"), "{after}");
+    // What the alarm found is in its point.
+    let _ = site.restore("copy", &["--point", text(&alarm["id"]), "--immediate"]);
+    let path = site.sql("select pg_relation_filepath('t')");
+    site.sql("checkpoint");
+    let (a, b) = (site.pg.data_dir().join(&path), site.scratch.path("copy").join(&path));
+    assert_eq!(std::fs::read(a).expect("read"), std::fs::read(b).expect("read"));
+}
+
+/// Limits: files that got shorter, longer, and new ones under the same name; databases made both ways.
+#[test]
+fn truncated_and_grown_again() {
+    let site = with_table("maps-truncate", PgVersion::NEWEST, true);
+    let _ = site.backup(&["--full"]);
+    site.sql("delete from t where id > 9000; vacuum t");
+    let cut = site.backup(&[]);
+    assert_eq!(method(&cut), "wal-maps");
+    assert!(number(&cut, "size_bytes") > 0);
+    site.sql("insert into t select g, 5, repeat('y', 300) from generate_series(1, 9000) g");
+    site.sql("truncate t; insert into t select g, 6, repeat('z', 300) from generate_series(1, 20000) g");
+    let grown = site.backup(&[]);
+    assert_eq!(method(&grown), "wal-maps");
+    site.sql("create database copied template template0 strategy wal_log");
+    site.sql("create database moved template template0 strategy file_copy");
+    site.pg.sql("moved", "create table u as select generate_series(1, 1000)");
+    std::thread::sleep(Duration::from_millis(10));
+    let last = site.backup(&["--reread"]);
+    assert!(last["changes"]["missed"].is_null(), "{last}");
+    same_after_restore(&site, "copy", &[]);
+}
+
+/// A machine that was put back writes another future under the same names: the archive has the first one, and
+/// a window of it would name the wrong pages.
+#[test]
+fn another_future_is_not_gone_by() {
+    let mut site = with_table("maps-rollback", PgVersion::NEWEST, true);
+    site.sql("alter system set wal_keep_size = '1GB'; select pg_reload_conf()");
+    site.pg.stop(StopMode::Fast);
+    let (data, saved) = (site.pg.data_dir().to_path_buf(), site.scratch.path("saved"));
+    let cp = |from: &std::path::Path, to: &std::path::Path| {
+        let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().expect("run cp");
+        assert!(done.success());
+    };
+    cp(&data, &saved);
+    site.pg.start();
+    site.sql("update t set n = 1 where id % 1000 = 7");
+    let _ = site.backup(&["--full"]);
+    site.sql("update t set n = 1 where id % 1000 = 8; select pg_switch_wal()");
+    site.pg.wait_archived();
+    let far = site.pg.current_lsn();
+    site.pg.stop(StopMode::Immediate);
+    std::fs::remove_dir_all(&data).expect("put back");
+    cp(&saved, &data);
+    site.pg.start();
+    site.archive_with("false");
+    site.sql("update t set n = 4 where id % 1000 = 9");
+    while site.sql(&format!("select pg_current_wal_lsn() > pg_lsn '{far}' + (2 << 20)")) != "t" {
+        site.sql("update t set n = 5 where id % 1000 = 10; select pg_switch_wal()");
+    }
+    // The copied directory has another inode than the owner's; a machine put back would have the same.
+    let _ = site.hf.run(&["wal", "adopt", DB]).ok();
+    let p = site.backup(&[]);
+    assert_eq!((text(&p["kind"]), method(&p)), ("incremental", "fingerprints"), "{p}");
+    // Most often the links between records tell; else the content of a segment that both have.
+    let why = ["is not the one in pg_wal", "does not go on where it should"];
+    assert!(why.iter().any(|w| reason(&p).contains(w)), "{p}");
+    let mut copy = site.restore_and_start("copy", &["--point", text(&p["id"]), "--immediate"]);
+    assert_eq!(fingerprint(&copy, "postgres"), fingerprint(&site.pg, "postgres"));
+    copy.stop(StopMode::Fast);
+}
