@@ -56,7 +56,7 @@ fn checksums(on: bool, log_hints: bool) -> Line {
     let hints = if log_hints {
         ""
     } else {
-        " (wal_log_hints is off too, which is fine: changes are found by content)"
+        " (wal_log_hints is off too, which is fine: hint bits are not needed)"
     };
     Line::warn(
         NAME,
