@@ -42,6 +42,7 @@ fn document(r: &BackupReport, vault: &str) -> serde_json::Value {
         o.insert("copy_seconds".into(), json!(r.copy_seconds));
         o.insert("wal_seconds".into(), json!(r.wal_seconds));
         o.insert("read_bytes".into(), json!(r.read_bytes));
+        o.insert("rewritten_bytes".into(), json!(r.rewritten_bytes));
         o.insert("changes".into(), json!(r.point.changes));
         o.insert("warnings".into(), json!(r.warnings));
         o.insert("damaged".into(), json!(r.point.damaged));
@@ -72,6 +73,10 @@ fn text(r: &BackupReport) {
     ));
     if p.parent.is_some() {
         output::line(&format!("  changes: {}: {}", p.changes.method, r.reason));
+    }
+    if r.rewritten_bytes > 0 {
+        let text = "stored anew although unchanged, so that worn packs can go";
+        output::line(&format!("  {} {text}", ByteSize(r.rewritten_bytes)));
     }
     output::line(&format!("  from {} to {} on timeline {}", p.start_lsn, p.stop_lsn, p.timeline));
     for damage in &p.damaged {

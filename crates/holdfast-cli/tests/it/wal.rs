@@ -102,7 +102,9 @@ fn what_the_archive_gives() {
     // A damaged object.
     let object = site.vault_file(&format!("{}.wal", names[1]));
     let intact = fs::read(&object).expect("read");
-    flip_bit_at(&object, intact.len() as u64 / 2, 3);
+    // In the first frame, behind what the segment says about pages.
+    let changes = u32::from_le_bytes(intact[220..224].try_into().expect("four bytes"));
+    flip_bit_at(&object, 256 + u64::from(changes) + 5, 3);
     assert_eq!(site.wal_get(&names[1], "1s").0, 200);
     site.scratch.write(object.strip_prefix(site.scratch.dir()).expect("inside"), &intact);
 

@@ -39,6 +39,8 @@ pub struct Copied {
     pub damaged: Vec<DamagedPage>,
     pub torn_files: u64,
     pub watched: Watched,
+    /// Of `changed_bytes`, what did not change and was stored anew.
+    pub rewritten_bytes: u64,
 }
 
 struct SlotState {
@@ -131,6 +133,7 @@ pub struct Collector {
     torn_files: u64,
     damaged: Vec<DamagedPage>,
     watched: Watched,
+    rewritten_bytes: u64,
 }
 
 impl std::fmt::Debug for Collector {
@@ -177,6 +180,7 @@ impl Collector {
             torn_files: 0,
             damaged: Vec::new(),
             watched: Watched::default(),
+            rewritten_bytes: 0,
         })
     }
 
@@ -336,7 +340,8 @@ impl Collector {
                 let fps = vec![fp; count as usize];
                 self.piece(None, Piece { leaf, slot, start, count, at: 0, fps })
             }
-            Found::Done { leaf, slot, changed, end, torn, damaged, watched } => {
+            Found::Done { leaf, slot, changed, end, torn, damaged, watched, rewritten } => {
+                self.rewritten_bytes += rewritten * u64::from(self.block_size);
                 self.watched.blocks += watched.blocks;
                 self.watched.excused += watched.excused;
                 self.watched.missed += watched.missed;
@@ -600,10 +605,11 @@ impl Collector {
             packs,
             size_bytes: self.size_bytes,
             files: self.files,
-            changed_bytes: self.changed_bytes,
+            changed_bytes: self.changed_bytes.saturating_sub(self.rewritten_bytes),
             damaged: self.damaged,
             torn_files: self.torn_files,
             watched: self.watched,
+            rewritten_bytes: self.rewritten_bytes,
         })
     }
 }

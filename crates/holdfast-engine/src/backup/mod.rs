@@ -16,6 +16,7 @@ pub mod need;
 pub mod origin;
 pub mod plan;
 pub mod source;
+pub mod wear;
 pub mod window;
 pub mod worker;
 
@@ -47,6 +48,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use wear::Wear;
 use window::Window;
 use worker::{RunPacks, Shared, Watch, Watched, Worker};
 
@@ -75,6 +77,8 @@ pub struct BackupReport {
     pub wal_seconds: f64,
     /// Bytes of the data directory that were read.
     pub read_bytes: u64,
+    /// Of unchanged blocks that were stored anew, so that worn packs can go.
+    pub rewritten_bytes: u64,
     pub warnings: Vec<String>,
 }
 
@@ -257,6 +261,7 @@ impl Job<'_> {
         let wal = self.wal(&stopped, &early).await?;
         let wal_seconds = waited.elapsed().as_secs_f64();
         ctx.monitor.phase("committing");
+        let rewritten_bytes = copied.rewritten_bytes;
         let point = self.point(copied, stopped, start_lsn, control_bytes, copy_started_at, wal)?;
         self.cluster.commit_point(point.clone()).await?;
         Ok(BackupReport {
@@ -269,6 +274,7 @@ impl Job<'_> {
             copy_seconds,
             wal_seconds,
             read_bytes: self.read_bytes,
+            rewritten_bytes,
             warnings: std::mem::take(&mut self.warnings),
             point,
         })
@@ -285,7 +291,7 @@ impl Job<'_> {
             Some(why) => Err(why.clone()),
             None => Window::read(&self.cluster, &self.source.data_dir, parent, (timeline, redo)).await,
         };
-        let found = match read {
+        match read {
             Ok(w) => {
                 let text = format!(
                     "{} segments of wal since {} name {} blocks",
@@ -299,12 +305,11 @@ impl Job<'_> {
             }
             Err(why) => {
                 let text = format!("files are read and compared with {}: {why}", parent.id);
+                self.ctx.monitor.info(text.clone());
                 self.changes = ChangeSource::new("fingerprints", &text);
                 None
             }
-        };
-        self.ctx.monitor.info(format!("changed blocks: {}", self.changes.reason));
-        found
+        }
     }
 
     /// What a sample (or all) of the pages that no record names showed.
@@ -356,7 +361,11 @@ impl Job<'_> {
                 let reader = PointReader::open(set.clone(), p).await?;
                 let known = known_packs(p, reader.root(), &set)?;
                 let reread = Reread { percent: self.sample_percent(&window), seed: self.plan.generation };
-                let tree = ParentTree::new(reader, p, jiff::Timestamp::now(), (window.clone(), reread));
+                let changing = window.as_ref().map_or(p.changed_bytes, |w| w.blocks() * u64::from(bs));
+                let sizes = (bs, self.policy_vault.pack_size.0);
+                let wear = Wear::plan(reader.root(), &set, sizes, (p.size_bytes, changing));
+                let now = jiff::Timestamp::now();
+                let tree = ParentTree::new(reader, p, now, (window.clone(), reread), wear);
                 (Some(tree), known)
             }
         };

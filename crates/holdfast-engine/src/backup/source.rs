@@ -16,12 +16,14 @@
 //! to them is short, so memory does not grow with the database.
 
 use super::plan::ParentFile;
+use super::wear::Wear;
 use super::window::{Judged, Window, union, zeros};
 use super::worker::{FileJob, ReadTask};
 use crate::error::{EngineError, Result};
 use crossbeam_channel::Sender;
 use holdfast_pg::datadir::{Item, ItemKind, walk};
 use holdfast_pgformat::path::PathKind;
+use holdfast_pgformat::relation::Fork;
 use holdfast_vault::manifest::{Entry, EntryKind, Group, LEAF_FILES, Leaf, LeafRef, Live, flags};
 use holdfast_vault::map::{Layer, flatten};
 use holdfast_vault::pack::FrameLoc;
@@ -135,6 +137,7 @@ pub struct ParentTree {
     pub stat_shortcut: bool,
     pub window: Option<Arc<Window>>,
     pub reread: Reread,
+    pub wear: Wear,
 }
 
 /// What is to be done with a file.
@@ -154,6 +157,7 @@ impl ParentTree {
         parent: &Point,
         now: jiff::Timestamp,
         (window, reread): (Option<Arc<Window>>, Reread),
+        wear: Wear,
     ) -> Self {
         let copy = parent.copy_started_at.as_nanosecond() as i64;
         let clock_is_sane = now >= parent.finished_at && parent.finished_at >= parent.started_at;
@@ -163,6 +167,7 @@ impl ParentTree {
             stat_shortcut: !reread.all() && clock_is_sane,
             window,
             reread,
+            wear,
         }
     }
 
@@ -210,13 +215,21 @@ impl ParentTree {
     }
 }
 
-/// What a window says of a file that is not read as a whole.
+/// What is read of a file, in runs of blocks, and why.
 #[derive(Debug, Clone, Default)]
 struct Told {
-    /// Blocks that may have changed.
-    told: Vec<(u32, u32)>,
-    /// Blocks to read: those and some more.
+    /// Those that may have changed, if somebody knows.
+    told: Option<Vec<(u32, u32)>>,
+    /// Those that are stored anew in any case.
+    rewrite: Vec<(u32, u32)>,
+    /// All that are read.
     read: Vec<(u32, u32)>,
+}
+
+impl Told {
+    fn all(blocks: u32) -> Told {
+        Told { read: vec![(0, blocks)], ..Default::default() }
+    }
 }
 
 /// The producer's side of the copy.
@@ -366,6 +379,7 @@ impl<'a> Source<'a> {
         if let (Some(leaf), Some(old)) = (leaf, &old)
             && old.entries.len() == entries.len()
             && verdicts.iter().all(|v| *v == Verdict::Same)
+            && !self.worn(leaf)
         {
             let same = Begin::Same { group: group.to_vec(), leaf: leaf.clone() };
             return self.begin.send(same).map_err(|_| gone());
@@ -380,16 +394,28 @@ impl<'a> Source<'a> {
             rest = tail;
             let judged = verdicts.drain(..part.len());
             let some = part.iter().zip(entries.by_ref()).zip(judged).map(|((i, e), v)| (i, e, v)).collect();
-            self.leaf(group, some, old.as_ref(), &by_path)?;
+            let worn = leaf.is_some_and(|l| self.worn(l));
+            self.leaf(group, some, (old.as_ref(), worn), &by_path)?;
         }
         Ok(())
+    }
+
+    /// Does it hold blocks that are to be rewritten?
+    fn worn(&self, leaf: &LeafRef) -> bool {
+        self.parent.as_ref().is_some_and(|t| t.wear.touches(leaf.live.iter().map(|(p, _)| *p)))
+    }
+
+    /// Does a window say which of its blocks changed?
+    fn is_watched(&self, item: &Item) -> bool {
+        let main = matches!(item.kind, ItemKind::File(PathKind::RelationFork(r)) if r.fork == Fork::Main);
+        main && self.parent.as_ref().is_some_and(|t| t.window.is_some())
     }
 
     fn leaf(
         &mut self,
         group: &[u8],
         files: Vec<(&Item, Entry, Verdict)>,
-        old: Option<&Leaf>,
+        (old, worn): (Option<&Leaf>, bool),
         by_path: &HashMap<&[u8], &Entry>,
     ) -> Result<()> {
         let bs = self.block_size;
@@ -397,7 +423,7 @@ impl<'a> Source<'a> {
         self.next_leaf += 1;
         let gather = old.is_some_and(|l| l.chunks.len() > SCATTERED_CHUNKS);
         let mut slots = Vec::with_capacity(files.len());
-        let mut to_read: Vec<(u32, &Item, Option<Told>)> = Vec::new();
+        let mut to_read: Vec<(u32, &Item, Told)> = Vec::new();
         for (item, e, verdict) in files {
             if e.kind != EntryKind::File || e.size == 0 {
                 slots.push(Slot::Plain(e));
@@ -408,25 +434,35 @@ impl<'a> Source<'a> {
                 _ => None,
             };
             let blocks = e.blocks(bs) as u32;
-            let (parent, told) = match (parent, verdict) {
-                (Some(p), Verdict::Same) => (p, Told::default()),
-                (Some((old, p)), Verdict::Window { told, sample }) => {
-                    let (flat, _) = self.flat_of_parent(old, p, blocks, false)?;
-                    let told = union(&told, &zeros(&flat, blocks), 0);
-                    let read = union(&told, &sample, GAP_BLOCKS);
-                    ((old, p), Told { told, read })
-                }
-                _ => {
-                    let tasks = blocks.div_ceil(per_task(bs));
-                    to_read.push((slots.len() as u32, item, None));
-                    slots.push(Slot::Read { entry: e, tasks });
-                    continue;
-                }
+            let Some((old, p)) = parent else {
+                let tasks = blocks.div_ceil(per_task(bs));
+                to_read.push((slots.len() as u32, item, Told::all(blocks)));
+                slots.push(Slot::Read { entry: e, tasks });
+                continue;
             };
-            let (old, p) = parent;
+            let flat = match worn || matches!(verdict, Verdict::Window { .. }) {
+                true => Some(self.flat_of_parent(old, p, blocks, false)?.0),
+                false => None,
+            };
+            let zeros = flat.as_ref().map(|f| zeros(f, blocks)).unwrap_or_default();
+            let mut told = match verdict {
+                Verdict::Read => Told::all(blocks),
+                Verdict::Window { told, sample } => {
+                    let told = union(&told, &zeros, 0);
+                    let read = union(&told, &sample, GAP_BLOCKS);
+                    Told { told: Some(told), read, ..Default::default() }
+                }
+                // By the window, not by its times, for those that it can speak for.
+                Verdict::Same if self.is_watched(item) => Told { told: Some(zeros), ..Default::default() },
+                Verdict::Same => Told::default(),
+            };
+            if let (true, Some(flat), Some(t)) = (worn, &flat, &mut self.parent) {
+                told.rewrite = t.wear.take(flat, blocks);
+                told.read = union(&told.read, &told.rewrite, 0);
+            }
             if !told.read.is_empty() {
                 let tasks = told.read.iter().map(|(_, n)| n.div_ceil(per_task(bs))).sum();
-                to_read.push((slots.len() as u32, item, Some(told)));
+                to_read.push((slots.len() as u32, item, told));
                 slots.push(Slot::Read { entry: e, tasks });
                 continue;
             }
@@ -498,16 +534,11 @@ impl<'a> Source<'a> {
         leaf: u32,
         slot: u32,
         parent: Option<Arc<ParentFile>>,
-        told: Option<Told>,
+        told: Told,
     ) -> Result<()> {
         let relation = match item.kind {
             ItemKind::File(PathKind::RelationFork(r)) => Some(r.segment_no.wrapping_mul(self.segment_blocks)),
             _ => None,
-        };
-        let blocks = item.size.div_ceil(self.block_size.into()) as u32;
-        let (told, read) = match told {
-            Some(t) => (Some(t.told), t.read),
-            None => (None, vec![(0, blocks)]),
         };
         let file = Arc::new(FileJob {
             leaf,
@@ -517,10 +548,11 @@ impl<'a> Source<'a> {
             first_block_of_relation: relation,
             size: item.size,
             parent,
-            told,
+            told: told.told,
+            rewrite: told.rewrite,
         });
         let per_task = per_task(self.block_size);
-        for (mut first, count) in read {
+        for (mut first, count) in told.read {
             let end = first.saturating_add(count);
             while first < end {
                 let count = per_task.min(end - first);

@@ -40,6 +40,8 @@ pub struct FileJob {
     pub parent: Option<Arc<ParentFile>>,
     /// Runs of blocks that the WAL names; all others must be as the parent has them. `None`: who knows.
     pub told: Option<Vec<(u32, u32)>>,
+    /// Runs of blocks that are stored anew, whether they changed or not (R7).
+    pub rewrite: Vec<(u32, u32)>,
 }
 
 /// A range of blocks of a file.
@@ -84,6 +86,7 @@ pub enum Found {
         torn: bool,
         damaged: Vec<(u32, String)>,
         watched: Watched,
+        rewritten: u64,
     },
     /// The file is gone: nothing of it is kept.
     Gone {
@@ -273,6 +276,7 @@ impl<'a> Worker<'a> {
             torn: state.torn,
             damaged: state.damaged,
             watched: state.watched,
+            rewritten: state.rewritten,
         })
     }
 
@@ -304,16 +308,20 @@ impl<'a> Worker<'a> {
                 && !contains(told, block)
             {
                 st.watched.blocks += 1;
+                let rotten = st.damaged.last().is_some_and(|(b, _)| *b == block);
                 match same {
                     true => {}
-                    false if watch.excuses(bytes, self.shared.start_lsn) => st.watched.excused += 1,
+                    false if rotten || watch.excuses(bytes, self.shared.start_lsn) => {
+                        st.watched.excused += 1;
+                    }
                     false => st.watched.missed += 1,
                 }
             }
-            if same {
+            if same && !contains(&f.rewrite, block) {
                 offset += n;
                 continue;
             }
+            st.rewritten += u64::from(same);
             st.changed += 1;
             if page::is_new(bytes) {
                 self.zeros(f, block, fp, st)?;
@@ -480,6 +488,8 @@ struct TaskState {
     torn: bool,
     damaged: Vec<(u32, String)>,
     watched: Watched,
+    /// Unchanged blocks that were stored anew.
+    rewritten: u64,
     /// Start, count and fingerprint of zeros that were not sent yet.
     zeros: Option<(u32, u32, u64)>,
 }

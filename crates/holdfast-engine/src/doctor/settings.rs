@@ -53,11 +53,8 @@ fn checksums(on: bool, log_hints: bool) -> Line {
     if on {
         return Line::ok(NAME, "data checksums are on: damaged pages are found when they are backed up");
     }
-    let hints = if log_hints {
-        ""
-    } else {
-        " (wal_log_hints is off too, which is fine: hint bits are not needed)"
-    };
+    let hints =
+        if log_hints { "" } else { " (wal_log_hints is off too, which is fine: hint bits are not needed)" };
     Line::warn(
         NAME,
         format!("data checksums are off: damage cannot be seen, only page headers are checked{hints}"),
