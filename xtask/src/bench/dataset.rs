@@ -223,6 +223,28 @@ fn initdb(version: PgVersion, data: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Touches one page in `every` of the large tables, at random: a row lock writes to its page and to no other.
+/// Returns how many.
+pub fn touch(cluster: &Cluster, every: u64) -> u64 {
+    let count = cluster.sql(
+        "postgres",
+        &format!(
+            "create or replace function pg_temp.touch(t regclass) returns bigint language plpgsql as $$
+             declare n bigint; pages bigint := pg_relation_size(t) / current_setting('block_size')::int;
+             begin
+                 execute format('select count(*) from (select 1 from %s where ctid = any(array(
+                     select distinct format(''(%%s,1)'', (random() * ($1 - 1))::bigint)::tid
+                     from generate_series(1, $1 / {every}))) for update) x', t) into n using pages;
+                 return n;
+             end $$;
+             select sum(pg_temp.touch(oid::regclass)) from pg_class
+             where relkind = 'r' and relnamespace = 'public'::regnamespace
+               and pg_relation_size(oid) > 8192 * {every};"
+        ),
+    );
+    count.lines().last().and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
+
 /// An empty directory of the server user.
 pub fn fresh(dir: &Path) -> Result<()> {
     remove(dir)?;

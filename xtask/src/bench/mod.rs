@@ -22,8 +22,24 @@ use dataset::{Dataset, fresh, remove, tree_bytes};
 use measure::Measured;
 use tools::{Kind, Ours, Peer, Phases, Tool, archive_by, no_archive, settle};
 
-const ROWS: [&str; 8] = ["full", "cold", "dense", "incremental", "restore", "wal-push", "wal-get", "memory"];
+const ROWS: [&str; 11] = [
+    "full",
+    "cold",
+    "dense",
+    "incremental",
+    "touched",
+    "restore",
+    "chain",
+    "wal-push",
+    "wal-get",
+    "memory",
+    "large",
+];
+/// Rows that are only measured when they are asked for: they take long, or much disk.
+const ON_REQUEST: [&str; 2] = ["chain", "large"];
 const GB: u64 = 1 << 30;
+/// Incrementals between a full and the restore of `chain`.
+const CHAIN: usize = 200;
 
 /// What was measured: row, program, quantity, one value per round.
 #[derive(Debug, Default)]
@@ -131,7 +147,10 @@ impl Options {
     }
 
     fn wants(&self, row: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| only.iter().any(|r| r == row))
+        match &self.only {
+            None => !ON_REQUEST.contains(&row),
+            Some(only) => only.iter().any(|r| r == row),
+        }
     }
 
     fn complete(&self) -> bool {
@@ -169,6 +188,7 @@ pub fn run(args: &[String]) -> Result<()> {
     // The first file of a fresh start would otherwise be part of the first round.
     no_archive(&b.cluster);
     let outcome = b.rounds().and_then(|()| b.wal()).and_then(|()| b.memory());
+    let outcome = outcome.and_then(|()| b.chain()).and_then(|()| b.large());
     archive_by(&b.cluster, "/bin/true");
     remove(&b.run)?;
     outcome?;
@@ -216,7 +236,7 @@ impl Bench {
     }
 
     fn rounds(&mut self) -> Result<()> {
-        if !self.wants_any(&["full", "cold", "dense", "incremental", "restore"]) {
+        if !self.wants_any(&["full", "cold", "dense", "incremental", "touched", "restore"]) {
             return Ok(());
         }
         for round in 0..self.o.rounds {
@@ -230,11 +250,13 @@ impl Bench {
                     continue;
                 }
                 if who == "pgbackrest"
-                    && !self.wants_any(&["full", "cold", "incremental", "restore", "dense"])
+                    && !self.wants_any(&["full", "cold", "incremental", "touched", "restore", "dense"])
                 {
                     continue;
                 }
-                if who == "holdfast" && !self.wants_any(&["full", "cold", "incremental", "restore"]) {
+                if who == "holdfast"
+                    && !self.wants_any(&["full", "cold", "incremental", "touched", "restore"])
+                {
                     continue;
                 }
                 self.backups(who)?;
@@ -280,6 +302,17 @@ impl Bench {
                 self.results.add_run("incremental", who, &m);
                 self.results.add_phases("incremental", who, p);
                 self.results.add("incremental", who, "stored", (tool.stored() - before) as f64);
+            }
+            if self.o.wants("touched") {
+                let pages = dataset::touch(&self.cluster, 100);
+                settle(&self.cluster, &self.run)?;
+                self.cluster.wait_archived();
+                let before = tool.stored();
+                let (m, p) = tool.backup(Kind::Incremental)?;
+                self.results.add_run("touched", who, &m);
+                self.results.add_phases("touched", who, p);
+                self.results.add("touched", who, "stored", (tool.stored() - before) as f64);
+                self.results.add("touched", who, "pages", pages as f64);
             }
             if self.o.wants("restore") {
                 let to = self.run.join(format!("restored-{who}"));
@@ -394,6 +427,76 @@ impl Bench {
             remove(&dir)?;
         }
         Ok(())
+    }
+
+    /// A restore after many incrementals, beside one of a fresh full of the same database.
+    fn chain(&mut self) -> Result<()> {
+        if !self.o.wants("chain") {
+            return Ok(());
+        }
+        println!("{CHAIN} incrementals, each after touching 1 page in 200");
+        no_archive(&self.cluster);
+        let ours = Ours::fresh(&self.scratch, &self.run.join("holdfast"), &self.cluster, None)?;
+        archive_by(&self.cluster, &ours.archive_command());
+        self.cluster.wait_archived();
+        ours.backup(Kind::Full)?;
+        for n in 1..=CHAIN {
+            dataset::touch(&self.cluster, 200);
+            let (m, p) = ours.backup(Kind::Incremental)?;
+            self.results.add("chain", "incremental", "copy", p.copy);
+            if n % 20 == 0 {
+                println!("  {n}: {:.2} s, copy {:.2} s", m.wall, p.copy);
+            }
+        }
+        let to = self.run.join("restored");
+        let restore = |b: &mut Bench, who: &str| -> Result<()> {
+            remove(&to)?;
+            settle(&b.cluster, &b.run)?;
+            let m = ours.restore(&to)?;
+            b.results.add_run("chain", who, &m);
+            remove(&to)
+        };
+        for _ in 0..self.o.rounds {
+            restore(self, "holdfast")?;
+        }
+        ours.backup(Kind::Full)?;
+        for _ in 0..self.o.rounds {
+            restore(self, "fresh")?;
+        }
+        no_archive(&self.cluster);
+        drop(ours);
+        remove(&self.run.join("holdfast"))
+    }
+
+    /// Incrementals of a quiet database of 30 GiB.
+    fn large(&mut self) -> Result<()> {
+        if !self.o.wants("large") {
+            return Ok(());
+        }
+        let free = free_bytes(&self.run)?;
+        if free < 45 * GB {
+            self.notes.push(format!("30 GiB: skipped, the disk has only {} GB free", free / 1_000_000_000));
+            return Ok(());
+        }
+        let (version, data) = dataset::one_relation(30)?;
+        let cluster = dataset::serving(&self.scratch, version, &data);
+        let dir = self.run.join("large");
+        no_archive(&cluster);
+        let ours = Ours::fresh(&self.scratch, &dir, &cluster, None)?;
+        archive_by(&cluster, &ours.archive_command());
+        cluster.wait_archived();
+        println!("30 GiB");
+        ours.backup(Kind::Full)?;
+        for _ in 0..self.o.rounds {
+            settle(&cluster, &self.run)?;
+            let (m, p) = ours.backup(Kind::Incremental)?;
+            self.results.add_run("large", "holdfast", &m);
+            self.results.add_phases("large", "holdfast", p);
+        }
+        archive_by(&cluster, "/bin/true");
+        drop(cluster);
+        remove(&data)?;
+        remove(&dir)
     }
 
     fn facts(&self, peer: &str, load_before: &str) -> Value {

@@ -121,7 +121,35 @@ pub fn markdown(facts: &Value, r: &Results) -> String {
     t.line("– copy", inc, pinc, ("copy", S, "s"), None);
     t.line("– processor time", inc, pinc, ("cpu", S, "s"), None);
     t.line("– stored", inc, pinc, ("stored", 1e-6, "MB"), None);
+    let (touched, ptouched) = (("touched", "holdfast"), ("touched", "pgbackrest"));
+    t.line("incremental, 1 % of the tables' pages touched", touched, ptouched, ("wall", S, "s"), None);
+    t.line("– copy", touched, ptouched, ("copy", S, "s"), Some(0.1));
+    t.line("– processor time", touched, ptouched, ("cpu", S, "s"), None);
+    t.line("– stored", touched, ptouched, ("stored", 1e-6, "MB"), Some(0.5));
     restore(&mut t);
+    if let (Some(a), Some(b)) = (r.median("chain", "holdfast", "wall"), r.median("chain", "fresh", "wall")) {
+        let met = if a <= 1.3 * b { "met" } else { "**missed**" };
+        let _ = writeln!(
+            t.out,
+            "| restore after 200 incrementals, each after touching 1 page in 200 | {} s | {} s from a fresh full | {:.2} of it | ≤ 1.3 {met} |",
+            digits(a),
+            digits(b),
+            a / b
+        );
+    }
+    if let (Some(copy), Some(cp), Some(wal)) = (
+        r.median("large", "holdfast", "wall"),
+        r.median("large", "holdfast", "checkpoint"),
+        r.median("large", "holdfast", "wal"),
+    ) {
+        let rest = copy - cp - wal;
+        let met = if rest < 0.5 { "met" } else { "**missed**" };
+        let _ = writeln!(
+            t.out,
+            "| incremental, nothing changed, 30 GiB, besides checkpoint and WAL | {} s | – | – | < 0.5 s {met} |",
+            digits(rest)
+        );
+    }
     let (push, ppush) = (("wal-push", "holdfast"), ("wal-push", "pgbackrest"));
     t.line("wal push, one segment", push, ppush, ("wall", MS, "ms"), Some(0.25));
     t.line("– processor time", push, ppush, ("cpu", MS, "ms"), None);

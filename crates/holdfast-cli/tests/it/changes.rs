@@ -2,7 +2,8 @@
 //! that it did not name.
 
 use crate::common::{DB, Site, fingerprint, path_text, server, text};
-use holdfast_testkit::{PgVersion, Scratch, StopMode, TestRng, version};
+use crate::retention::{keep, sweep};
+use holdfast_testkit::{FaultProxy, PgVersion, Scratch, StopMode, Store, TestRng, version};
 use serde_json::Value;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -295,4 +296,67 @@ fn another_future_is_not_gone_by() {
     let mut copy = site.restore_and_start("copy", &["--point", text(&p["id"]), "--immediate"]);
     assert_eq!(fingerprint(&copy, "postgres"), fingerprint(&site.pg, "postgres"));
     copy.stop(StopMode::Fast);
+}
+
+/// Blocks that never change would keep packs alive that are mostly holes: they are stored anew in time.
+#[test]
+fn worn_packs_are_let_go() {
+    let site = with_table("maps-wear", PgVersion::NEWEST, true);
+    keep(&site, "last = 1", "");
+    let stored = || -> u64 {
+        let packs = site.vault_files().into_iter().filter(|f| f.contains("data-"));
+        packs.map(|f| std::fs::metadata(site.scratch.path("vault").join(f)).map_or(0, |m| m.len())).sum()
+    };
+    let _ = site.backup(&["--full"]);
+    let full = stored();
+    let mut rewritten = 0;
+    for n in 0..16 {
+        site.sql(&format!("update t set n = {n}, pad = md5(random()::text) || pad where random() < 0.04"));
+        site.sql("update t set pad = right(pad, 400)  where length(pad) > 700");
+        let p = site.backup(&[]);
+        assert_eq!(method(&p), "wal-maps");
+        rewritten += number(&p, "rewritten_bytes");
+    }
+    assert!(rewritten > 0);
+    let _ = site.hf.run(&["expire", DB, "--apply"]).ok();
+    let _ = sweep(&site.hf, &["sweep"]).ok();
+    let left = stored();
+    // The newest alone is left: what it needs must not be much more than what a fresh full stores.
+    let now = site.backup(&["--full"]);
+    let fresh = number(&now, "stored_bytes");
+    eprintln!("full {full}, 16 runs later {left}, fresh {fresh}, rewritten {rewritten}");
+    assert!(left * 10 < fresh * 15, "{left} bytes of packs for {fresh}");
+    same_after_restore(&site, "copy", &[]);
+}
+
+/// Over a network each segment of the window costs one small request, and nothing else that grows with it.
+#[test]
+fn requests_of_a_window() {
+    let scratch = Scratch::new("maps-requests");
+    let store = Store::ministack(&scratch, &["backups"]);
+    let proxy = FaultProxy::start(&store.endpoint());
+    let site = crate::s3::site(&scratch, PgVersion::NEWEST, store.env_for(&proxy.endpoint()));
+    site.sql("create table t as select g, 0 as n, repeat('x', 300) as pad from generate_series(1, 5000) g");
+    let _ = site.backup(&["--full"]);
+    let mut counts = Vec::new();
+    for segments in [2, 22] {
+        for n in 0..segments {
+            site.sql(&format!("update t set n = {n} where g % 100 = {n}; select pg_switch_wal()"));
+        }
+        site.pg.wait_archived();
+        proxy.reset_counts();
+        let p = site.backup(&[]);
+        assert_eq!(method(&p), "wal-maps", "{p}");
+        // Those of the archiver, which stores a segment or two meanwhile, are not ours.
+        let window = reason(&p).split(' ').next().and_then(|n| n.parse::<u64>().ok()).expect("segments");
+        counts.push((window, proxy.count("GET", ".wal"), proxy.counts()["GET"]));
+    }
+    eprintln!("segments, requests for them, all requests: {counts:?}");
+    let (few, many) = (counts[0], counts[1]);
+    assert!(many.0 >= few.0 + 15, "{counts:?}");
+    // One for each of the window (its last is read from pg_wal), and those that the point needs.
+    for (window, requests, _) in [few, many] {
+        assert!((window - 1..=window + 4).contains(&requests), "{counts:?}");
+    }
+    assert!(many.2 - few.2 <= many.0 - few.0 + 10, "{counts:?}");
 }

@@ -32,7 +32,7 @@ pub fn keep(site: &Site, rules: &str, wal: &str) {
 }
 
 /// A sweep, once `sweep-after` is over.
-fn sweep(hf: &Holdfast, args: &[&str]) -> Output {
+pub fn sweep(hf: &Holdfast, args: &[&str]) -> Output {
     std::thread::sleep(Duration::from_millis(1100));
     hf.run(args)
 }

@@ -6,7 +6,7 @@ use holdfast_testkit::{Ceph, Cluster, Fault, FaultProxy, Holdfast, PgVersion, Ru
 use std::time::Duration;
 
 /// `init` over S3; the archive command carries the credentials, as a unit's environment would.
-fn site(scratch: &Scratch, version: PgVersion, env: Vec<(String, String)>) -> Site {
+pub fn site(scratch: &Scratch, version: PgVersion, env: Vec<(String, String)>) -> Site {
     let pg = server(scratch, "main", version).start();
     let hf = Holdfast::new(scratch, scratch.path("holdfast.toml")).envs(env);
     let key = scratch.path("hf.key").display().to_string();
