@@ -205,7 +205,7 @@ mod tests {
         // Share of blocks that change in a run; share of the database in which they lie.
         for (share, hot) in [(0.01, 1.0), (0.05, 1.0), (0.01, 0.1), (0.2, 1.0), (0.0005, 1.0), (0.3, 0.3)] {
             let (mut kept, mut left) = (Model::new(blocks), Model::new(blocks));
-            let (mut worst, mut rewritten, mut changed) = ((0, 0, 0), 0u64, 0u64);
+            let mut worst = (0, 0, 0);
             let pack_size = FRAME * u64::from(PACK_FRAMES);
             for _ in 0..300 {
                 let n = (blocks as f64 * share) as usize;
@@ -220,8 +220,6 @@ mod tests {
                     .filter(|b| some.binary_search(b).is_err())
                     .take(budget as usize)
                     .collect();
-                changed += some.len() as u64;
-                rewritten += anew.len() as u64;
                 left.store(some.clone());
                 anew.extend(some);
                 anew.sort_unstable();
@@ -229,12 +227,10 @@ mod tests {
                 let (p, f, n) = kept.wear();
                 worst = (worst.0.max(p), worst.1.max(f), worst.2.max(n));
             }
-            eprintln!(
-                "{share} of {hot}: worst {worst:?}, without {:?}, {:.2} rewritten per changed",
-                left.wear(),
-                rewritten as f64 / changed as f64
-            );
             assert!(worst.0 <= 1_500 && worst.1 <= 1_300, "{share} of {hot}: {worst:?}");
+            if share >= 0.01 && hot >= 1.0 {
+                assert!(left.wear().0 > 3_000, "the history is too kind: {:?}", left.wear());
+            }
             assert!(worst.2 <= MANY + 64, "{share} of {hot}: {} packs", worst.2);
         }
     }
