@@ -324,7 +324,6 @@ fn worn_packs_are_let_go() {
     // The newest alone is left: what it needs must not be much more than what a fresh full stores.
     let now = site.backup(&["--full"]);
     let fresh = number(&now, "stored_bytes");
-    eprintln!("full {full}, 16 runs later {left}, fresh {fresh}, rewritten {rewritten}");
     assert!(left * 10 < fresh * 15, "{left} bytes of packs for {fresh}");
     same_after_restore(&site, "copy", &[]);
 }
@@ -351,7 +350,6 @@ fn requests_of_a_window() {
         let window = reason(&p).split(' ').next().and_then(|n| n.parse::<u64>().ok()).expect("segments");
         counts.push((window, proxy.count("GET", ".wal"), proxy.counts()["GET"]));
     }
-    eprintln!("segments, requests for them, all requests: {counts:?}");
     let (few, many) = (counts[0], counts[1]);
     assert!(many.0 >= few.0 + 15, "{counts:?}");
     // One for each of the window (its last is read from pg_wal), and those that the point needs.
