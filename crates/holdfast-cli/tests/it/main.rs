@@ -5,6 +5,7 @@ mod archiver;
 mod changes;
 mod cli;
 mod common;
+mod from_standby;
 mod keys;
 mod lifecycle;
 mod retention;

@@ -16,6 +16,7 @@ pub mod need;
 pub mod origin;
 pub mod plan;
 pub mod source;
+pub mod standby;
 pub mod wear;
 pub mod window;
 pub mod worker;
@@ -93,7 +94,11 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
     let cluster = open_cluster(ctx, &vault, &source.server).await?;
     // A copy's points would enter the history of the cluster that it was made of (trap 29).
     let timeline = crate::wal::owner::current_timeline(&source.control);
-    crate::wal::owner::authorize(ctx, &cluster, timeline, &source.data_dir).await?;
+    match source.server.in_recovery {
+        // Its WAL is its primary's, and so is the archive.
+        true => crate::wal::owner::require_member(ctx)?,
+        false => crate::wal::owner::authorize(ctx, &cluster, timeline, &source.data_dir).await?,
+    }
     bury_dead_runs(ctx, &cluster).await?;
     let plan = plan::plan(&cluster, &source.server, options.kind).await?;
     if options.kind == KindWanted::Incremental && plan.parent.is_none() {
@@ -228,10 +233,13 @@ impl Job<'_> {
         let waited = Instant::now();
         let session = Session::connect(ctx.conninfo()?).await?;
         let label = format!("holdfast {}", self.run);
-        let backup = OnlineBackup::start(session, &label, true, false).await?;
+        let standby = self.source.server.in_recovery;
+        let backup = OnlineBackup::start(session, &label, true, standby).await?;
         let checkpoint_seconds = waited.elapsed().as_secs_f64();
         let timeline = read_control(&self.source.data_dir)?.1.checkpoint_copy.timeline;
+        // A standby begins at its last restartpoint, which may well lie before the parent's end.
         if let Some(p) = &self.plan.parent
+            && !standby
             && let Err(why) = plan::still_usable(p, backup.start_lsn, timeline)
         {
             ctx.monitor.warning(format!("making a full: {why}"));
@@ -484,6 +492,11 @@ impl Job<'_> {
         let works = self.source.archiver_works;
         let compression = self.policy_vault.wal_compression;
         let dir = self.source.data_dir.clone();
+        if self.source.server.in_recovery {
+            let got = standby::gather(self.ctx, &self.cluster, &dir, &wanted).await?;
+            got.refuse_lost_copies()?;
+            return Ok(got);
+        }
         let mut got = need::gather(self.ctx, &self.cluster, compression, &dir, &wanted, works).await?;
         got.stored_by_run += early.stored_by_run;
         got.stored_bytes += early.stored_bytes;

@@ -43,14 +43,16 @@ impl Origin {
             ));
         }
         is_running_here(&session, &data_dir, &control).await?;
-        if server.in_recovery {
+        // A copy in recovery is none: it has recovery.signal, stops somewhere, and its history is its own.
+        if server.in_recovery && !data_dir.join("standby.signal").exists() {
             return Err(EngineError::refused(
-                "the server is a standby, and this version backs up primaries only",
-                "point `source` at the primary",
+                "the server is in recovery and is no standby",
+                "wait until its recovery has ended, or point `source` at the primary or a standby",
             ));
         }
         let layout = Layout::read(&data_dir)?;
-        let archiver_works = server.archiving() && !archiver(&session).await?.failing;
+        // A standby's WAL is archived by its primary, unless it is told to do so too.
+        let archiver_works = server.in_recovery || (server.archiving() && !archiver(&session).await?.failing);
         Ok(Origin { session, server, data_dir, control, layout, archiver_works })
     }
 }

@@ -63,6 +63,17 @@ fn is_member(ctx: &Context) -> bool {
     ctx.db.members.is_empty() || ctx.db.members.contains(&host)
 }
 
+/// Refuses a host that `members` does not name.
+pub fn require_member(ctx: &Context) -> Result<()> {
+    if is_member(ctx) {
+        return Ok(());
+    }
+    Err(EngineError::refused(
+        format!("this host ({}) is not a member of `{}`", hostname(), ctx.db.name),
+        "add it to `members` of the database in the policy",
+    ))
+}
+
 fn refuse(ctx: &Context, t: TimelineId, o: &Owner) -> EngineError {
     EngineError::refused(
         format!(
@@ -76,12 +87,7 @@ fn refuse(ctx: &Context, t: TimelineId, o: &Owner) -> EngineError {
 
 /// May this data directory push WAL of timeline `t`? Claims the timeline if it is free.
 pub async fn authorize(ctx: &Context, cluster: &ClusterVault, t: TimelineId, data_dir: &Path) -> Result<()> {
-    if !is_member(ctx) {
-        return Err(EngineError::refused(
-            format!("this host ({}) is not a member of `{}`", hostname(), ctx.db.name),
-            "add it to `members` of the database in the policy",
-        ));
-    }
+    require_member(ctx)?;
     let token = ctx.state.owner_token(&ctx.db.name, data_dir)?;
     if let Some(o) = owner_of(cluster, t).await? {
         return if o.token == token { Ok(()) } else { Err(refuse(ctx, t, &o)) };
