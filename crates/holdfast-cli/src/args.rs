@@ -161,9 +161,21 @@ pub struct HoldArgs {
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     pub database: Option<String>,
-    /// The directory to restore into (empty, or not there yet)
+    /// The directory to restore into (empty, or not there yet; with --delta, a stopped data directory)
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
+    /// Over the directory that is there: rewrite what differs, remove what is not in the point
+    #[arg(long)]
+    pub delta: bool,
+    /// As a standby: keeps recovering from the archive, and from a primary if one is named
+    #[arg(long, conflicts_with_all = ["target", "target_action", "exclusive"])]
+    pub standby: bool,
+    /// The primary that the standby follows: 'host=db1 user=replicator' (never with a password)
+    #[arg(long, value_name = "CONNINFO", requires = "standby")]
+    pub primary_conninfo: Option<String>,
+    /// The replication slot that the standby uses there
+    #[arg(long, value_name = "NAME", requires = "primary_conninfo")]
+    pub primary_slot: Option<String>,
     /// To a time: 2026-11-21T09:35:00+01:00, or '10 minutes ago'
     #[arg(long, value_name = "TIME", group = "target")]
     pub at: Option<String>,

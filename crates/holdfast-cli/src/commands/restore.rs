@@ -4,10 +4,11 @@ use super::{Done, context, pair, program};
 use crate::args::{Cli, RestoreArgs};
 use crate::{failure, output};
 use holdfast_core::{ByteSize, TimelineId, time};
+use holdfast_engine::restore::delta::{DeltaPlan, Found};
 use holdfast_engine::restore::plan::RestorePlan;
 use holdfast_engine::restore::settings::TargetAction;
 use holdfast_engine::restore::target::{ServerTarget, Target, TimelineChoice};
-use holdfast_engine::restore::{self, RestoreOptions};
+use holdfast_engine::restore::{self, RestoreOptions, Standby};
 use holdfast_engine::{EngineError, catalog};
 use serde_json::json;
 use std::path::PathBuf;
@@ -36,6 +37,17 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
         }
     };
     o.exclusive = a.exclusive;
+    o.delta = a.delta;
+    if a.standby {
+        if a.timeline != "latest" {
+            return Err(failure::usage(
+                "a standby follows the latest timeline",
+                "leave --timeline out; --point chooses where it starts",
+            ));
+        }
+        let text = |v: &Option<String>| v.clone().unwrap_or_default();
+        o.standby = Some(Standby::new(&text(&a.primary_conninfo), &text(&a.primary_slot))?);
+    }
     o.cluster = a.cluster.clone();
     o.wal_from = a.wal_from.as_ref().map(std::path::absolute).transpose()?;
     for m in &a.tablespace_map {
@@ -69,10 +81,12 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
         output::json(&json!({
             "to": r.plan.to, "point": r.plan.point, "timeline": r.plan.timeline, "target": r.plan.server_target,
             "bytes": r.bytes, "fetched_bytes": r.fetched_bytes, "files": r.files, "seconds": r.seconds,
-            "notes": r.plan.notes, "plan": r.plan,
+            "delta": r.delta, "notes": r.plan.notes, "plan": r.plan,
         }));
     } else {
-        let speed = ByteSize((r.bytes as f64 / r.seconds.max(0.001)) as u64);
+        // What was compared is dealt with, too.
+        let bytes = if r.delta.is_some() { r.plan.size_bytes } else { r.bytes };
+        let speed = ByteSize((bytes as f64 / r.seconds.max(0.001)) as u64);
         output::line(&format!(
             "restored point {} to {}: {} in {} files, {} ({speed}/s)",
             r.plan.point,
@@ -81,10 +95,21 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
             r.files,
             time::human(std::time::Duration::from_secs_f64(r.seconds)),
         ));
+        if let Some(d) = &r.delta {
+            output::line(&format!(
+                "compared {}, rewrote {}, removed {} files ({})",
+                ByteSize(d.compared_bytes),
+                ByteSize(d.rewritten_bytes),
+                d.removed_files,
+                ByteSize(d.removed_bytes)
+            ));
+        }
         output::line(&format!("target: {}", describe(&r.plan)));
-        output::line(
-            "start the server on it; it fetches its wal with `holdfast wal get`. archiving is off in the copy",
-        );
+        let own = r.plan.set.iter().any(|(k, v)| k == "archive_mode" && v != "off");
+        let archiving = if own { "" } else { ". archiving is off in the copy" };
+        output::line(&format!(
+            "start the server on it; it fetches its wal with `holdfast wal get`{archiving}"
+        ));
     }
     Ok(0)
 }
@@ -111,6 +136,10 @@ fn target(a: &RestoreArgs) -> anyhow::Result<Target> {
 }
 
 fn describe(p: &RestorePlan) -> String {
+    if let Some(s) = &p.standby {
+        let from = if s.conninfo.is_empty() { String::new() } else { format!(" and of `{}`", s.conninfo) };
+        return format!("a standby of the archive{from}, from {} on timeline {}", p.wal_end, p.timeline);
+    }
     let what = match &p.server_target {
         ServerTarget::None => match p.wal_end_time {
             Some(t) => format!("the end of the archived wal, {} (about {})", p.wal_end, time::rfc3339(t)),
@@ -148,6 +177,9 @@ fn print_plan(p: &RestorePlan) {
     for t in &p.tablespaces {
         output::line(&format!("tablespace {} from {} to {}", t.oid, t.from.display(), t.to.display()));
     }
+    if let Some(d) = &p.delta {
+        print_delta(d);
+    }
     if p.replaces_partial {
         output::line("note      the directory holds a restore that was broken off; it is emptied first");
     }
@@ -155,4 +187,34 @@ fn print_plan(p: &RestorePlan) {
         output::line(&format!("note      {n}"));
     }
     output::line("nothing was touched: leave out --plan to do it");
+}
+
+fn print_delta(d: &DeltaPlan) {
+    let state = match (&d.found, &d.state, d.timeline, d.checkpoint) {
+        (Found::Partial, ..) => "what a restore that was broken off left".into(),
+        (_, Some(state), Some(timeline), Some(at)) => {
+            format!("a data directory of this cluster, {state}, timeline {timeline}, last checkpoint at {at}")
+        }
+        _ => "a data directory of this cluster".into(),
+    };
+    let rows = [
+        ("over", format!("{state}; {} in {} files", ByteSize(d.seen.bytes), d.seen.files)),
+        (
+            "removes",
+            format!(
+                "{} files that are not in the point ({}){}",
+                d.seen.surplus_files,
+                ByteSize(d.seen.surplus_bytes),
+                if d.surplus_names.is_empty() {
+                    String::new()
+                } else {
+                    format!(", {} among them", d.surplus_names.join(", "))
+                }
+            ),
+        ),
+        ("rewrites", "what differs; every block is compared by content".into()),
+    ];
+    for (k, v) in rows {
+        output::line(&format!("{k:10}{v}"));
+    }
 }

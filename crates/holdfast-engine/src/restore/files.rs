@@ -6,46 +6,64 @@
 //! are still being fetched: the disk is the bottleneck of a restore and should never wait.
 //!
 //! Holes stay holes: blocks of zeros are not written.
+//!
+//! With [`Work::compare`] a file that is there is compared first (`compare`), and only frames
+//! with blocks that differ are fetched.
 
+use super::compare::{self, CompareJob};
+use super::fetch::{self, ReadJob, Wanted};
 use crate::error::{EngineError, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use holdfast_core::Monitor;
 use holdfast_vault::VaultError;
-use holdfast_vault::codec::Decompressor;
+use holdfast_vault::digest::Digests;
 use holdfast_vault::manifest::{Entry, EntryKind, Leaf};
-use holdfast_vault::map::{Layer, flatten};
+use holdfast_vault::map::{Layer, Run, flatten};
 use holdfast_vault::pack::FrameLoc;
 use holdfast_vault::reader::{ChunkCache, PackSet, PointReader};
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Frames per batch: bounds what is planned in memory to a few MiB.
-const BATCH_FRAMES: usize = 16_384;
-/// One read fetches at most this much, and bridges gaps up to this.
-const READ_BYTES: u64 = 4 << 20;
-const GAP_BYTES: u64 = 64 << 10;
-
 /// A file that is being written. It is opened by whoever writes its first piece and closed once it is
 /// durable: the plan of a batch names thousands of files, and 1,024 open ones are the usual limit.
 #[derive(Debug)]
-struct Target {
-    path: PathBuf,
+pub(super) struct Target {
+    pub(super) path: PathBuf,
+    /// It was there, with its length and mode set right by now.
+    pub(super) existing: bool,
     file: Mutex<Option<Arc<File>>>,
-    size: u64,
+    pub(super) size: u64,
     mode: u32,
     owner: Owner,
+    /// Pieces to write, and parts to compare, that are still under way.
     pieces_left: AtomicU32,
     mtime_ns: i64,
 }
 
 impl Target {
-    fn open(&self) -> Result<Arc<File>> {
+    /// Blocks of it follow; before the part that found them is done.
+    pub(super) fn expect(&self, pieces: usize) {
+        self.pieces_left.fetch_add(pieces as u32, Ordering::AcqRel);
+    }
+
+    /// One piece less. Whoever ends the last one hands the file to be made durable.
+    pub(super) fn done(self: Arc<Self>, sync: &Sender<Arc<Target>>) -> Result<()> {
+        if self.pieces_left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            sync.send(self).map_err(|_| EngineError::Cancelled)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn open(&self) -> Result<Arc<File>> {
+        if self.existing {
+            // Not kept open: the changes of a delta lie far apart, in more files than may be open at once.
+            return compare::open(&self.path).map(Arc::new);
+        }
         let mut slot = self.file.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(f) = &*slot {
             return Ok(f.clone());
@@ -72,22 +90,13 @@ impl Target {
 
 /// Where a run of blocks goes.
 #[derive(Debug, Clone)]
-struct Put {
-    target: Arc<Target>,
+pub(super) struct Put {
+    pub(super) target: Arc<Target>,
     /// Offset in the file and length in bytes.
-    to: u64,
-    len: u64,
+    pub(super) to: u64,
+    pub(super) len: u64,
     /// Offset in the frame's plain content.
-    at: u32,
-}
-
-/// Neighbouring frames of one pack.
-#[derive(Debug)]
-struct ReadJob {
-    pack: u32,
-    from: u64,
-    to: u64,
-    frames: Vec<(FrameLoc, Vec<Put>)>,
+    pub(super) at: u32,
 }
 
 /// What was written.
@@ -96,6 +105,8 @@ pub struct Written {
     pub files: AtomicU64,
     pub bytes: AtomicU64,
     pub fetched: AtomicU64,
+    /// Bytes that were there and were compared.
+    pub compared: AtomicU64,
 }
 
 /// Maps a path of the point to where it is written: tablespaces may lie elsewhere.
@@ -107,12 +118,19 @@ pub trait Paths: Sync {
 /// Who gets the files, when root restores.
 pub type Owner = Option<(u32, u32)>;
 
-struct Shared<'a> {
-    set: PackSet,
-    rt: tokio::runtime::Handle,
-    monitor: Arc<dyn Monitor>,
-    stop: AtomicBool,
-    written: &'a Written,
+pub(super) struct Shared<'a> {
+    pub(super) set: PackSet,
+    pub(super) rt: tokio::runtime::Handle,
+    pub(super) monitor: Arc<dyn Monitor>,
+    pub(super) stop: AtomicBool,
+    pub(super) written: &'a Written,
+}
+
+/// Where the planner sends what it finds.
+struct Out {
+    wanted: Sender<Wanted>,
+    compare: Sender<CompareJob>,
+    sync: Sender<Arc<Target>>,
 }
 
 /// What is restored, where to, and by how many.
@@ -122,6 +140,8 @@ pub struct Work<'a> {
     pub owner: Owner,
     pub block_size: u32,
     pub workers: usize,
+    /// Files that are there are compared by these, and written over.
+    pub compare: Option<Digests>,
     pub monitor: Arc<dyn Monitor>,
     pub rt: tokio::runtime::Handle,
 }
@@ -145,21 +165,31 @@ pub fn write_all(work: &Work<'_>, written: &Written) -> Result<()> {
     };
     let (job_tx, job_rx) = bounded::<ReadJob>(workers * 2);
     let (sync_tx, sync_rx) = bounded::<Arc<Target>>(64);
+    let (wanted_tx, wanted_rx) = bounded::<Wanted>(16);
+    let (compare_tx, compare_rx) = bounded::<CompareJob>(workers * 2);
     std::thread::scope(|s| {
         let shared = &shared;
         let mut handles = Vec::new();
         for _ in 0..workers {
             let (jobs, sync) = (job_rx.clone(), sync_tx.clone());
-            handles.push(s.spawn(move || worker(shared, &jobs, &sync)));
+            handles.push(s.spawn(move || fetch::worker(shared, &jobs, &sync)));
         }
+        handles.push(s.spawn(move || fetch::batches(shared, &wanted_rx, &job_tx)));
         // fsync waits for the disk, not for a core.
         for _ in 0..2 {
             let sync = sync_rx.clone();
             handles.push(s.spawn(move || syncer(shared, &sync)));
         }
-        drop((job_rx, sync_rx));
-        let planned = plan_all(work, shared, &job_tx, &sync_tx);
-        drop((job_tx, sync_tx));
+        if let Some(digests) = &work.compare {
+            for _ in 0..workers {
+                let (jobs, wanted, sync) = (compare_rx.clone(), wanted_tx.clone(), sync_tx.clone());
+                handles.push(
+                    s.spawn(move || compare::worker(shared, digests, work.block_size, &jobs, &wanted, &sync)),
+                );
+            }
+        }
+        drop((job_rx, sync_rx, compare_rx));
+        let planned = plan_all(work, shared, &Out { wanted: wanted_tx, compare: compare_tx, sync: sync_tx });
         let mut results = vec![planned];
         for h in handles {
             results.push(h.join().unwrap_or_else(|_| Err(EngineError::Worker("a restore".into()))));
@@ -177,15 +207,9 @@ pub fn write_all(work: &Work<'_>, written: &Written) -> Result<()> {
 }
 
 /// Makes directories and files, and hands out reads, leaf by leaf.
-fn plan_all(
-    work: &Work<'_>,
-    shared: &Shared<'_>,
-    jobs: &Sender<ReadJob>,
-    sync: &Sender<Arc<Target>>,
-) -> Result<()> {
+fn plan_all(work: &Work<'_>, shared: &Shared<'_>, out: &Out) -> Result<()> {
     let (reader, paths, owner) = (work.reader, work.paths, work.owner);
     let result = (|| {
-        let mut frames: HashMap<FrameLoc, Vec<Put>> = HashMap::new();
         let mut cache = ChunkCache::default();
         // Directories of every group before any file: a group's own directory belongs to its parent's.
         let mut leaves: Vec<Leaf> = Vec::new();
@@ -208,13 +232,10 @@ fn plan_all(
                 if shared.stop.load(Ordering::Relaxed) || shared.monitor.cancelled() {
                     return Err(EngineError::Cancelled);
                 }
-                plan_entry(work, &leaf, entry, shared, sync, &mut frames, &mut cache)?;
-                if frames.len() >= BATCH_FRAMES {
-                    send(&mut frames, jobs)?;
-                }
+                plan_entry(work, &leaf, entry, shared, out, &mut cache)?;
             }
         }
-        send(&mut frames, jobs)
+        Ok(())
     })();
     if result.is_err() {
         shared.stop.store(true, Ordering::Relaxed);
@@ -241,8 +262,7 @@ fn plan_entry(
     leaf: &Leaf,
     entry: &Entry,
     shared: &Shared<'_>,
-    sync: &Sender<Arc<Target>>,
-    frames: &mut HashMap<FrameLoc, Vec<Put>>,
+    out: &Out,
     cache: &mut ChunkCache,
 ) -> Result<()> {
     let (reader, paths, owner, block_size) = (work.reader, work.paths, work.owner, work.block_size);
@@ -251,128 +271,81 @@ fn plan_entry(
     match entry.kind {
         EntryKind::Dir => return make_dir(entry, paths, owner),
         EntryKind::Link => {
-            std::os::unix::fs::symlink(OsStr::from_bytes(&entry.link), &path)
-                .map_err(EngineError::io("make the link", &path))?;
+            let link = Path::new(OsStr::from_bytes(&entry.link));
+            // A delta has removed one that leads elsewhere.
+            if work.compare.is_none() || std::fs::read_link(&path).is_err() {
+                std::os::unix::fs::symlink(link, &path).map_err(EngineError::io("make the link", &path))?;
+            }
             return chown(&path, owner);
         }
         EntryKind::File => {}
     }
-    let (layers, _) = if entry.size > 0 {
-        shared.rt.block_on(reader.entry_layers(leaf, entry, false, cache))?
+    let local_size = match &work.compare {
+        Some(_) => compare::take_over(&path, entry, owner)?,
+        None => None,
+    };
+    let blocks = entry.blocks(block_size) as u32;
+    let (layers, fps) = if entry.size > 0 {
+        shared.rt.block_on(reader.entry_layers(leaf, entry, local_size.is_some(), cache))?
     } else {
         Default::default()
     };
-    let flat = match <[Layer; 1]>::try_from(layers) {
-        Ok([one]) if one.blocks() == entry.blocks(block_size) => one,
-        Ok([one]) => flatten(&[&one], &[], entry.blocks(block_size) as u32, block_size).0,
+    let (flat, fps) = match <[Layer; 1]>::try_from(layers) {
+        Ok([one]) if one.blocks() == u64::from(blocks) => (one, fps.into_iter().next().unwrap_or_default()),
+        Ok([one]) => flatten(&[&one], &fps.iter().map(Vec::as_slice).collect::<Vec<_>>(), blocks, block_size),
         Err(many) => {
             let l: Vec<&Layer> = many.iter().collect();
-            flatten(&l, &[], entry.blocks(block_size) as u32, block_size).0
+            flatten(&l, &fps.iter().map(Vec::as_slice).collect::<Vec<_>>(), blocks, block_size)
         }
     };
-    if flat.blocks() != entry.blocks(block_size) {
+    if flat.blocks() != u64::from(blocks) {
         return Err(VaultError::Damaged {
             name: reader.packs().cluster().path().folder(),
             what: format!("the map of `{}` is incomplete", rel.display()),
         }
         .into());
     }
-    let stored = flat.runs.iter().filter(|r| r.frame.is_some()).count() as u32;
-    let target = Arc::new(Target {
+    let mut target = Target {
         path,
+        existing: local_size.is_some(),
         file: Mutex::new(None),
         size: entry.size,
         mode: entry.mode,
         owner,
-        pieces_left: AtomicU32::new(stored),
+        pieces_left: AtomicU32::new(0),
         mtime_ns: entry.mtime_ns,
-    });
+    };
+    if let Some(local_size) = local_size.filter(|_| entry.size > 0) {
+        let jobs = compare::jobs(target, flat, fps, local_size, block_size);
+        for job in jobs {
+            out.compare.send(job).map_err(|_| EngineError::Cancelled)?;
+        }
+        return Ok(());
+    }
+    let stored = flat.runs.iter().filter(|r| r.frame.is_some()).count() as u32;
+    target.pieces_left = AtomicU32::new(stored);
+    let target = Arc::new(target);
     if stored == 0 {
-        return sync.send(target).map_err(|_| EngineError::Cancelled);
+        return out.sync.send(target).map_err(|_| EngineError::Cancelled);
     }
-    for r in &flat.runs {
-        let Some(loc) = r.frame.and_then(|f| flat.frames.get(f as usize)) else { continue };
-        let to = u64::from(r.start) * u64::from(block_size);
-        let end = (u64::from(r.end()) * u64::from(block_size)).min(entry.size);
-        let put = Put { target: target.clone(), to, len: end.saturating_sub(to), at: r.at };
-        frames.entry(*loc).or_default().push(put);
-    }
-    Ok(())
+    let all = flat.runs.iter().filter_map(|r| put(&flat, r, r.start, r.end(), &target, block_size));
+    out.wanted.send(all.collect()).map_err(|_| EngineError::Cancelled)
 }
 
-/// Sorts a batch by place, joins neighbours and hands it out.
-fn send(frames: &mut HashMap<FrameLoc, Vec<Put>>, jobs: &Sender<ReadJob>) -> Result<()> {
-    let mut all: Vec<(FrameLoc, Vec<Put>)> = frames.drain().collect();
-    all.sort_by_key(|(f, _)| (f.pack, f.offset));
-    let mut job: Option<ReadJob> = None;
-    for (loc, puts) in all {
-        if let Some(j) = &mut job
-            && j.pack == loc.pack
-            && loc.offset <= j.to + GAP_BYTES
-            && loc.end() - j.from <= READ_BYTES
-        {
-            j.to = j.to.max(loc.end());
-            j.frames.push((loc, puts));
-            continue;
-        }
-        if let Some(j) = job.take() {
-            jobs.send(j).map_err(|_| EngineError::Cancelled)?;
-        }
-        job = Some(ReadJob { pack: loc.pack, from: loc.offset, to: loc.end(), frames: vec![(loc, puts)] });
-    }
-    match job {
-        Some(j) => jobs.send(j).map_err(|_| EngineError::Cancelled),
-        None => Ok(()),
-    }
-}
-
-fn worker(shared: &Shared<'_>, jobs: &Receiver<ReadJob>, sync: &Sender<Arc<Target>>) -> Result<()> {
-    let mut d = Decompressor::new().map_err(|e| EngineError::Worker(e.to_string()))?;
-    let (mut sealed, mut plain) = (Vec::new(), Vec::new());
-    let result = (|| {
-        for job in jobs.iter() {
-            if shared.stop.load(Ordering::Relaxed) {
-                return Err(EngineError::Cancelled);
-            }
-            let bytes = shared.rt.block_on(async {
-                let reader = shared.set.reader(job.pack).await?;
-                let bytes = shared.set.cluster().store().get_range(reader.name(), job.from..job.to).await?;
-                Ok::<_, VaultError>((reader, bytes))
-            });
-            let (reader, bytes) = bytes?;
-            shared.written.fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            for (loc, puts) in job.frames {
-                let damaged =
-                    |what: &str| VaultError::Damaged { name: reader.name().into(), what: what.into() };
-                let (a, b) = ((loc.offset - job.from) as usize, (loc.end() - job.from) as usize);
-                sealed.clear();
-                sealed.extend_from_slice(bytes.get(a..b).ok_or_else(|| damaged("a frame is missing"))?);
-                reader.frame(&loc, &mut sealed, &mut d, &mut plain)?;
-                for p in puts {
-                    let from = p.at as usize;
-                    let piece = plain
-                        .get(from..from + p.len as usize)
-                        .ok_or_else(|| damaged("a map names blocks that a frame does not have"))?;
-                    p.target
-                        .open()?
-                        .write_all_at(piece, p.to)
-                        .map_err(EngineError::io("write", &p.target.path))?;
-                    shared.monitor.advance(p.len);
-                    shared.written.bytes.fetch_add(p.len, Ordering::Relaxed);
-                    if p.target.pieces_left.fetch_sub(1, Ordering::AcqRel) == 1 {
-                        sync.send(p.target).map_err(|_| EngineError::Cancelled)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    })();
-    if result.is_err() {
-        shared.stop.store(true, Ordering::Relaxed);
-        // Drain, so that the planner is not left waiting for room.
-        for _ in jobs.try_iter() {}
-    }
-    result
+/// Blocks `from` to `to` of a run, and the frame that has them; `None` for zeros.
+pub(super) fn put(
+    flat: &Layer,
+    run: &Run,
+    from: u32,
+    to: u32,
+    target: &Arc<Target>,
+    block_size: u32,
+) -> Option<(FrameLoc, Put)> {
+    let loc = run.frame.and_then(|f| flat.frames.get(f as usize))?;
+    let start = u64::from(from) * u64::from(block_size);
+    let end = (u64::from(to) * u64::from(block_size)).min(target.size);
+    let at = run.at + (from - run.start) * block_size;
+    Some((*loc, Put { target: target.clone(), to: start, len: end.saturating_sub(start), at }))
 }
 
 fn syncer(shared: &Shared<'_>, sync: &Receiver<Arc<Target>>) -> Result<()> {
@@ -387,7 +360,10 @@ fn syncer(shared: &Shared<'_>, sync: &Receiver<Arc<Target>>) -> Result<()> {
         // The times of the source are kept for people; PostgreSQL does not look at them.
         if let Ok(ns) = u64::try_from(t.mtime_ns) {
             let when = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns);
-            let _ = file.set_modified(when);
+            // Setting what is set already would make fsync write.
+            if !t.existing || file.metadata().and_then(|m| m.modified()).is_ok_and(|m| m != when) {
+                let _ = file.set_modified(when);
+            }
         }
         if let Err(e) = file.sync_all() {
             shared.stop.store(true, Ordering::Relaxed);

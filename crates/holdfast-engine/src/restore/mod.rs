@@ -1,7 +1,7 @@
 //! `restore`: a point, and the WAL after it, become a data directory.
 //!
 //! The promise: what comes back is what was backed up, byte for byte, every byte authenticated; the
-//! directory cannot be started before it is whole; nothing that exists is written over; and the copy
+//! directory cannot be started before it is whole; nothing that exists is written over unasked; and the copy
 //! leaves the world alone until someone turns that on.
 //!
 //! Order: plan and preflight → marker file → files → tablespace links → settings, `recovery.signal`,
@@ -11,29 +11,35 @@
 //!
 //! Crash at any step: a directory with the marker and without `pg_control`. Running the same restore
 //! again empties it and starts over.
+//!
+//! With [`RestoreOptions::delta`] a directory that exists becomes the point instead ([`delta`]); with
+//! [`RestoreOptions::standby`] the copy follows a primary instead of ending recovery.
 
+mod compare;
 pub mod created;
+pub mod delta;
+mod fetch;
 pub mod files;
+mod finish;
 pub mod plan;
 pub mod settings;
+pub mod surplus;
 pub mod target;
 
 use crate::context::Context;
 use crate::error::{EngineError, Result};
-use crate::state::{sync_dir, write_atomic};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as B64;
+use crate::state::write_atomic;
+use delta::DirLock;
 use files::{Owner, Paths, Work, Written, chown, write_all};
+use finish::finish;
 use holdfast_core::RunId;
-use holdfast_pg::process::Programs;
-use holdfast_pgformat::control::ControlFile;
-use holdfast_pgformat::path::ALWAYS_EMPTY_DIRS;
-use holdfast_pgformat::walname::WalFileName;
 use holdfast_vault::ClusterVault;
 use holdfast_vault::point::Point;
 use holdfast_vault::reader::{PackSet, PointReader};
+use plan::check_target;
 pub use plan::{MARKER, RestorePlan};
-use settings::{TargetAction, restore_command};
+pub use settings::Standby;
+use settings::TargetAction;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -56,6 +62,10 @@ pub struct RestoreOptions {
     pub set: Vec<(String, String)>,
     /// WAL that was rescued from a crashed host's pg_wal.
     pub wal_from: Option<PathBuf>,
+    /// Over what is there, writing only what differs.
+    pub delta: bool,
+    /// As a replica.
+    pub standby: Option<Standby>,
     /// The program and policy that the copy's restore_command names.
     pub program: PathBuf,
 }
@@ -73,9 +83,22 @@ impl RestoreOptions {
             exclusive: false,
             set: Vec::new(),
             wal_from: None,
+            delta: false,
+            standby: None,
             program,
         }
     }
+}
+
+/// What a restore over a directory did.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct DeltaReport {
+    /// Bytes that were there and were compared.
+    pub compared_bytes: u64,
+    /// Bytes that differed or were missing.
+    pub rewritten_bytes: u64,
+    pub removed_files: u64,
+    pub removed_bytes: u64,
 }
 
 /// A finished restore.
@@ -85,6 +108,8 @@ pub struct RestoreReport {
     pub files: u64,
     pub bytes: u64,
     pub fetched_bytes: u64,
+    /// The directory was restored over.
+    pub delta: Option<DeltaReport>,
     pub seconds: f64,
 }
 
@@ -111,29 +136,46 @@ pub async fn execute(
         // The copy's restore_command keeps its spool there.
         ctx.state.give_to(user);
     }
-    prepare(&plan, owner)?;
+    let _lock = prepare(&plan, &point, owner)?;
+    let set = PackSet::new(cluster);
+    let digests = set.cluster().digests().clone();
+    let reader = PointReader::open(set, &point).await?;
+    let mut report = DeltaReport::default();
+    if let Some(d) = &plan.delta {
+        ctx.monitor.phase("removing what is not in the point");
+        let (reader, plan, version) = (reader.clone(), plan.clone(), d.version_dir.clone());
+        let rt = tokio::runtime::Handle::current();
+        let clear = move || delta::clear(&reader, rt, &plan.to, &plan.tablespaces, &version);
+        let seen =
+            tokio::task::spawn_blocking(clear).await.map_err(|e| EngineError::Worker(e.to_string()))??;
+        (report.removed_files, report.removed_bytes) = (seen.surplus_files, seen.surplus_bytes);
+    }
+    link_tablespaces(&plan, owner)?;
     ctx.monitor.phase("restoring files");
     ctx.monitor.event(holdfast_core::monitor::Event::Total(plan.size_bytes));
-    let set = PackSet::new(cluster);
-    let reader = PointReader::open(set, &point).await?;
     let places = Places { plan: plan.clone() };
     let written = std::sync::Arc::new(Written::default());
     let work = {
         let (written, monitor) = (written.clone(), ctx.monitor.clone());
         let (block_size, workers) = (point.server.block_size, ctx.workers() + 1);
+        let compare = plan.delta.is_some().then_some(digests);
         let rt = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
-            let work = Work { reader: &reader, paths: &places, owner, block_size, workers, monitor, rt };
+            let work =
+                Work { reader: &reader, paths: &places, owner, block_size, workers, compare, monitor, rt };
             write_all(&work, &written)
         })
     };
     work.await.map_err(|e| EngineError::Worker(e.to_string()))??;
     ctx.monitor.phase("finishing");
     finish(ctx, o, &plan, &point, owner)?;
+    report.compared_bytes = written.compared.load(Ordering::Relaxed);
+    report.rewritten_bytes = written.bytes.load(Ordering::Relaxed);
     Ok(RestoreReport {
         files: written.files.load(Ordering::Relaxed),
         bytes: written.bytes.load(Ordering::Relaxed),
         fetched_bytes: written.fetched.load(Ordering::Relaxed),
+        delta: plan.delta.is_some().then_some(report),
         seconds: begun.elapsed().as_secs_f64(),
         plan,
     })
@@ -173,25 +215,73 @@ fn empty(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the target and its marker; empties what an earlier try left.
-fn prepare(plan: &RestorePlan, owner: Owner) -> Result<()> {
-    if plan.replaces_partial {
+/// Empties a tablespace that a broken-off restore left: a plain one began it empty, a delta found it in
+/// use, perhaps beside other things.
+fn empty_location(dir: &Path, version_dir: &str) -> Result<()> {
+    let marker = std::fs::read_to_string(dir.join(MARKER)).unwrap_or_default();
+    if !marker.contains(IN_USE) {
+        return empty(dir);
+    }
+    match std::fs::remove_dir_all(dir.join(version_dir)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(EngineError::io("remove", dir.join(version_dir))(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A line of the marker in a tablespace that was not empty when a delta began.
+const IN_USE: &str = "was in use";
+
+/// Makes the target and its marker; empties what an earlier try left, or makes sure that what is there
+/// cannot be started.
+fn prepare(plan: &RestorePlan, point: &Point, owner: Owner) -> Result<DirLock> {
+    make_dir(&plan.to, owner)?;
+    let lock = DirLock::take(&plan.to)?;
+    // Another run may have ended since the plan was made.
+    if plan.delta.is_none() && check_target(&plan.to)? {
         empty(&plan.to)?;
     }
-    make_dir(&plan.to, owner)?;
-    write_atomic(&plan.to.join(MARKER), format!("restore of {}\n", plan.point).as_bytes(), 0o600)?;
+    if plan.delta.is_some() {
+        delta::refuse_running(&plan.to)?;
+    }
+    let marker = delta::marker_text(point);
+    write_atomic(&plan.to.join(MARKER), marker.as_bytes(), 0o600)?;
+    if plan.delta.is_some() {
+        delta::begin(&plan.to)?;
+    }
+    let s = &point.server;
+    let version_dir = format!("PG_{}_{}", s.version_num / 10_000, s.catalog_version);
     for t in &plan.tablespaces {
-        // A broken-off restore left its tablespaces too; they were empty when it began.
-        if plan.replaces_partial && t.to.join(MARKER).is_file() {
-            empty(&t.to)?;
+        let mark = t.to.join(MARKER);
+        let mut text = marker.clone();
+        if plan.delta.is_some() {
+            let before = std::fs::read_to_string(&mark).ok();
+            let used = std::fs::read_dir(&t.to).is_ok_and(|mut d| d.next().is_some());
+            if before.map_or(used, |b| b.contains(IN_USE)) {
+                text = format!("{text}{IN_USE}\n");
+            }
+        } else if plan.replaces_partial && mark.is_file() {
+            // A broken-off restore left its tablespaces too.
+            empty_location(&t.to, &version_dir)?;
         }
         make_dir(&t.to, owner)?;
-        write_atomic(&t.to.join(MARKER), format!("restore of {}\n", plan.point).as_bytes(), 0o600)?;
+        write_atomic(&mark, text.as_bytes(), 0o600)?;
     }
+    Ok(lock)
+}
+
+/// Links in pg_tblspc. A delta finds some of them there.
+fn link_tablespaces(plan: &RestorePlan, owner: Owner) -> Result<()> {
     let links = plan.to.join("pg_tblspc");
     make_dir(&links, owner)?;
     for t in &plan.tablespaces {
         let link = links.join(t.oid.to_string());
+        match std::fs::read_link(&link) {
+            Ok(place) if place == t.to => continue,
+            Ok(_) => std::fs::remove_file(&link).map_err(EngineError::io("remove", &link))?,
+            Err(_) => {}
+        }
         std::os::unix::fs::symlink(&t.to, &link).map_err(EngineError::io("make the link", &link))?;
         chown(&link, owner)?;
     }
@@ -211,146 +301,15 @@ impl Paths for Places {
             && let Some(t) = self.plan.tablespaces.iter().find(|t| t.oid == oid)
         {
             let rest: PathBuf = parts.collect();
+            // What lies beside the version directory is somebody else's, and a delta found it in use.
+            if let Some(d) = &self.plan.delta
+                && rest.iter().next().is_some_and(|first| first != d.version_dir.as_str())
+            {
+                return None;
+            }
             // `create_dir_all` on the location itself is fine: it exists.
             return Some(if rest.as_os_str().is_empty() { t.to.clone() } else { t.to.join(rest) });
         }
         Some(if path.as_os_str().is_empty() { self.plan.to.clone() } else { self.plan.to.join(path) })
     }
-}
-
-fn put(path: &Path, bytes: &[u8], owner: Owner) -> Result<()> {
-    write_atomic(path, bytes, 0o600)?;
-    chown(path, owner)
-}
-
-/// Everything besides the stored files, and `pg_control` at the very end.
-fn finish(ctx: &Context, o: &RestoreOptions, plan: &RestorePlan, point: &Point, owner: Owner) -> Result<()> {
-    let to = &plan.to;
-    for d in ALWAYS_EMPTY_DIRS {
-        make_dir(&to.join(d), owner)?;
-    }
-    let major = point.server.version_num / 10_000;
-    let programs = Programs::find(ctx.db.bin_dir.as_deref(), major).ok();
-    configuration(o, ctx, plan, point, programs.as_ref(), owner)?;
-    if let Some(dir) = &o.wal_from {
-        add_rescued_wal(ctx, dir, &to.join("pg_wal"), owner)?;
-    }
-    put(&to.join("recovery.signal"), b"", owner)?;
-    put(&to.join("backup_label"), point.backup_label.as_bytes(), owner)?;
-    // Links are in place; the map would only repeat them, with the source's paths.
-    sync_tree(to)?;
-    for t in &plan.tablespaces {
-        sync_tree(&t.to)?;
-    }
-    let control = B64.decode(&point.control_file).map_err(|_| {
-        EngineError::failed(
-            "the point's pg_control is malformed",
-            "run `holdfast check`; restore another point",
-        )
-    })?;
-    let control = ControlFile::with_invalid_checkpoint(&control).map_err(|e| {
-        EngineError::failed(format!("the point's pg_control cannot be used: {e}"), "restore another point")
-    })?;
-    let global = to.join("global");
-    put(&global.join("pg_control"), &control, owner)?;
-    // The markers of the tablespaces go after it: as long as it is there, all of them are needed to repeat.
-    for dir in std::iter::once(to).chain(plan.tablespaces.iter().map(|t| &t.to)) {
-        std::fs::remove_file(dir.join(MARKER)).map_err(EngineError::io("remove", dir.join(MARKER)))?;
-        sync_dir(dir).map_err(EngineError::io("make durable", dir))?;
-        // The directory may be new: its own name must last, too.
-        if let Some(parent) = dir.parent() {
-            let _ = sync_dir(parent);
-        }
-    }
-    Ok(())
-}
-
-/// Configuration that lived elsewhere becomes the copy's own, then what a copy is told.
-fn configuration(
-    o: &RestoreOptions,
-    ctx: &Context,
-    plan: &RestorePlan,
-    point: &Point,
-    programs: Option<&Programs>,
-    owner: Owner,
-) -> Result<()> {
-    let to = &plan.to;
-    for (name, text) in &point.server.outside_config {
-        let path = to.join(name);
-        if !path.exists() {
-            let own = if name == "postgresql.conf" { strip_places(text) } else { text.clone() };
-            put(&path, own.as_bytes(), owner)?;
-        }
-    }
-    if !to.join("postgresql.conf").exists() {
-        put(
-            &to.join("postgresql.conf"),
-            b"# the source's configuration was not readable when it was backed up\n",
-            owner,
-        )?;
-    }
-    for name in ["pg_hba.conf", "pg_ident.conf"] {
-        if !to.join(name).exists() {
-            let text: &[u8] = if name == "pg_hba.conf" { b"local all all peer\n" } else { b"" };
-            put(&to.join(name), text, owner)?;
-        }
-    }
-    let command = restore_command(&o.program, &ctx.policy.origin, plan);
-    let auto = to.join("postgresql.auto.conf");
-    let mut text = match std::fs::read_to_string(&auto) {
-        Ok(t) => t,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(EngineError::io("read", &auto)(e)),
-    };
-    text.push_str(&settings::render(plan, &command, programs));
-    if has_in_place_tablespaces(to) {
-        // PostgreSQL refuses to recover a directory in pg_tblspc unless it is told that it belongs there.
-        text.push_str("allow_in_place_tablespaces = on\n");
-    }
-    put(&auto, text.as_bytes(), owner)
-}
-
-/// Tablespaces that are plain directories in pg_tblspc (a developer's setting), not links.
-fn has_in_place_tablespaces(to: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(to.join("pg_tblspc")) else { return false };
-    entries.flatten().any(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-}
-
-/// Debian's postgresql.conf names its data directory and its neighbours by absolute path: the copy has
-/// its own. (Settings that name files elsewhere, such as ssl certificates, stay.)
-fn strip_places(text: &str) -> String {
-    let places = ["data_directory", "hba_file", "ident_file", "external_pid_file", "include_dir"];
-    text.lines()
-        .map(|l| {
-            let key = l.trim_start().split(|c: char| c == '=' || c.is_whitespace()).next().unwrap_or("");
-            if places.contains(&key) { format!("#{l}\n") } else { format!("{l}\n") }
-        })
-        .collect()
-}
-
-/// Takes WAL that never reached an archive. PostgreSQL asks the archive first, then looks here.
-fn add_rescued_wal(ctx: &Context, from: &Path, pg_wal: &Path, owner: Owner) -> Result<()> {
-    let mut n = 0;
-    for e in std::fs::read_dir(from).map_err(EngineError::io("look into", from))?.flatten() {
-        let name = e.file_name();
-        let Some(kind) = name.to_str().and_then(|s| s.parse::<WalFileName>().ok()) else { continue };
-        if matches!(kind, WalFileName::BackupHistory { .. }) {
-            continue;
-        }
-        let bytes = std::fs::read(e.path()).map_err(EngineError::io("read", e.path()))?;
-        put(&pg_wal.join(&name), &bytes, owner)?;
-        n += 1;
-    }
-    ctx.monitor.info(format!("added {n} wal files from `{}`", from.display()));
-    Ok(())
-}
-
-/// Makes every directory below `dir` durable (files were synced one by one).
-fn sync_tree(dir: &Path) -> Result<()> {
-    for e in std::fs::read_dir(dir).map_err(EngineError::io("look into", dir))?.flatten() {
-        if e.file_type().is_ok_and(|t| t.is_dir()) {
-            sync_tree(&e.path())?;
-        }
-    }
-    sync_dir(dir).map_err(EngineError::io("make durable", dir))
 }

@@ -1,14 +1,16 @@
 //! What a restore will do, before it does it. Printable as text and as JSON; touches nothing.
 
-use super::RestoreOptions;
+use super::delta::{self, DeltaPlan};
 use super::settings::{TargetAction, preload};
 use super::target::{Resolved, ServerTarget, Target, resolve};
+use super::{RestoreOptions, Standby};
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use crate::wal::archive::WalArchive;
 use holdfast_core::{ByteSize, DatabaseName, Lsn, RunId, SegmentName, TimelineId};
 use holdfast_pg::process::Programs;
 use holdfast_vault::point::Point;
+use holdfast_vault::reader::{PackSet, PointReader};
 use holdfast_vault::{ClusterVault, Notes};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -48,12 +50,18 @@ pub struct RestorePlan {
     pub wal_end: Lsn,
     pub wal_end_time: Option<jiff::Timestamp>,
     pub wal_segments: u64,
+    /// The segment in which replay starts.
+    pub wal_first: SegmentName,
     /// The last segment of them.
     pub wal_last: Option<SegmentName>,
     /// There is a target: WAL beyond `wal_last` is not needed.
     pub bounded: bool,
     /// The directory holds a restore that was broken off: it is emptied first.
     pub replaces_partial: bool,
+    /// The directory is restored over: only what differs is written.
+    pub delta: Option<DeltaPlan>,
+    /// The copy follows a primary instead of ending recovery.
+    pub standby: Option<Standby>,
     pub recovery_settings: BTreeMap<String, String>,
     pub shared_preload_libraries: String,
     pub set: Vec<(String, String)>,
@@ -94,7 +102,16 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
             p.damaged.len()
         ));
     }
-    notes.extend(check_created(&r)?);
+    let mut over = if o.delta { delta::look(&o.to, p)? } else { None };
+    let emptied = match &over {
+        Some(_) => delta::tablespace_links(&o.to)?
+            .into_iter()
+            .filter(|(oid, _)| !p.tablespaces.iter().any(|t| t.oid == *oid))
+            .filter_map(|(_, place)| place)
+            .collect(),
+        None => Vec::new(),
+    };
+    notes.extend(check_created(&r, &emptied)?);
     if matches!(o.target, Target::EndOfWal) {
         check_end(&archive, &r)?;
     }
@@ -104,18 +121,32 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
             "the point is expired: a sweep may remove it while it is read; `holdfast hold` keeps it".into(),
         );
     }
-    let replaces_partial = check_target(&o.to)?;
+    let replaces_partial = over.is_none() && check_target(&o.to)?;
     let tablespaces = tablespaces(p, o)?;
     for t in &tablespaces {
+        if over.is_some() {
+            delta::check_location(&o.to, t)?;
+            continue;
+        }
         // One that the broken-off restore had begun is emptied with the rest.
         if replaces_partial && t.to.join(MARKER).is_file() {
             continue;
         }
         check_empty(&t.to, "tablespace location", "--tablespace-map OLD=NEW puts it elsewhere")?;
     }
+    if let Some(d) = over.take() {
+        delta::refuse_shared(&o.to, &tablespaces, p)?;
+        check_wal_from(o)?;
+        let reader = PointReader::open(PackSet::new(cluster.clone()), p).await?;
+        let d = delta::count(d, reader, &o.to, &tablespaces).await?;
+        notes.extend(d.notes(&o.to, &tablespaces)?);
+        over = Some(d);
+    }
     let free = free_bytes(&o.to);
+    // What is there is written over.
+    let reused = over.as_ref().map_or(0, |d| d.seen.bytes);
     if let Some(free) = free
-        && free < p.size_bytes + (64 << 20)
+        && free + reused < p.size_bytes + (64 << 20)
     {
         return Err(EngineError::refused(
             format!(
@@ -136,7 +167,9 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
     if !dropped.is_empty() {
         notes.push(format!("not preloaded in the copy: {}", dropped.join(", ")));
     }
-    if matches!(o.target, Target::EndOfWal) {
+    if o.standby.is_some() {
+        notes.push("the copy becomes a standby: it goes on after what is archived".into());
+    } else if matches!(o.target, Target::EndOfWal) {
         notes.push("everything archived is recovered".into());
     }
     let plan = RestorePlan {
@@ -162,9 +195,12 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         wal_end: r.wal_end,
         wal_end_time: r.wal_end_time,
         wal_segments: r.wal.len() as u64,
+        wal_first: first_segment(p),
         wal_last: r.wal.last().copied(),
         bounded: !matches!(o.target, Target::EndOfWal),
         replaces_partial,
+        delta: over,
+        standby: o.standby.clone(),
         recovery_settings: p.server.recovery_settings.clone(),
         shared_preload_libraries: p.server.shared_preload_libraries.clone(),
         set: o.set.clone(),
@@ -172,6 +208,10 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         resolved_point: Some(Box::new(r.point)),
     };
     Ok((plan, cluster))
+}
+
+fn first_segment(p: &Point) -> SegmentName {
+    SegmentName::at(p.timeline, p.redo_lsn, p.server.wal_segment_size)
 }
 
 async fn not_expired(cluster: &ClusterVault, points: &[Point]) -> Result<Vec<Point>> {
@@ -219,13 +259,26 @@ async fn choose_cluster(
 }
 
 /// The target must be empty or not there; true if it holds a restore that was broken off.
-fn check_target(to: &Path) -> Result<bool> {
+pub(super) fn check_target(to: &Path) -> Result<bool> {
     // Broken off at its very last step it is whole, and could have been used: then it is somebody's.
     if to.join(MARKER).is_file() && !to.join("global/pg_control").exists() {
         return Ok(true);
     }
-    check_empty(to, "target", "choose an empty directory; holdfast writes over nothing")?;
+    check_empty(to, "target", "choose an empty directory; only --delta writes over one")?;
     Ok(false)
+}
+
+/// pg_wal is emptied: rescued WAL has to be somewhere else by then.
+fn check_wal_from(o: &RestoreOptions) -> Result<()> {
+    let Some(from) = o.wal_from.as_ref().and_then(|f| f.canonicalize().ok()) else { return Ok(()) };
+    let inside = |p: PathBuf| p.canonicalize().is_ok_and(|p| from.starts_with(p));
+    if inside(o.to.clone()) || inside(o.to.join("pg_wal")) {
+        return Err(EngineError::usage(
+            format!("--wal-from `{}` lies in the directory that is restored over", from.display()),
+            "copy it to another place first, and name that",
+        ));
+    }
+    Ok(())
 }
 
 fn check_empty(dir: &Path, what: &str, hint: &str) -> Result<()> {
@@ -293,14 +346,16 @@ fn default_place(p: &Point, o: &RestoreOptions, from: &Path) -> PathBuf {
 
 /// Replay of `CREATE TABLESPACE` links the path that the source gave, no map reaches it. On the source's
 /// own host the copy would write into the original's files: refused before anything is written.
-fn check_created(r: &Resolved) -> Result<Vec<String>> {
+/// A place of the directory that is restored over is `emptied` first.
+fn check_created(r: &Resolved, emptied: &[PathBuf]) -> Result<Vec<String>> {
     let s = &r.point.server;
     let version = format!("PG_{}_{}", s.version_num / 10_000, s.catalog_version);
     let mut notes = Vec::new();
     for t in &r.created_tablespaces {
         let at = t.path.display();
         let before = format!("restore to before it with `--lsn {} --exclusive`", t.lsn);
-        if t.path.join(&version).exists() {
+        let goes = t.path.canonicalize().is_ok_and(|p| emptied.contains(&p));
+        if t.path.join(&version).exists() && !goes {
             return Err(EngineError::refused(
                 format!(
                     "recovery creates a tablespace at `{at}` (position {}), which is in use on this host: \

@@ -5,6 +5,8 @@
 
 use super::plan::RestorePlan;
 use super::target::ServerTarget;
+use crate::error::{EngineError, Result};
+use holdfast_core::conninfo;
 use holdfast_pg::process::Programs;
 use std::fmt::Write;
 use std::path::Path;
@@ -32,9 +34,49 @@ impl TargetAction {
     }
 }
 
-/// A value of postgresql.conf in quotes.
+/// Whom a replica follows. Both empty: only the archive.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Standby {
+    /// `primary_conninfo`; never with a password.
+    pub conninfo: String,
+    /// `primary_slot_name`.
+    pub slot: String,
+}
+
+impl Standby {
+    /// Refuses a password: it would lie readable in the data directory, and in every backup of it.
+    pub fn new(conninfo: &str, slot: &str) -> Result<Self> {
+        let settings = match conninfo {
+            "" => Some(Vec::new()),
+            // A setting ends with its line.
+            c if c.contains(['\n', '\r']) => None,
+            c => conninfo::url(c).or_else(|| conninfo::keyword_value(c)),
+        };
+        let usage = |what: &str| {
+            EngineError::usage(
+                what,
+                "--primary-conninfo 'host=db1 port=5432 user=replicator'; passwords belong into the server user's ~/.pgpass",
+            )
+        };
+        let settings = settings.ok_or_else(|| usage("--primary-conninfo is no connection string"))?;
+        if settings.iter().any(|(k, _)| k.contains("password")) {
+            return Err(usage("--primary-conninfo holds a password"));
+        }
+        let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if !slot.chars().all(name) || slot.len() > 63 {
+            return Err(EngineError::usage(
+                format!("`{slot}` is no name of a replication slot"),
+                "lower-case letters, digits and underscores",
+            ));
+        }
+        Ok(Standby { conninfo: conninfo.into(), slot: slot.into() })
+    }
+}
+
+/// A value of postgresql.conf in quotes (`GUC_scanstr`, src/backend/utils/misc/guc-file.l: a backslash
+/// escapes what follows it).
 pub fn quote(v: &str) -> String {
-    format!("'{}'", v.replace('\'', "''"))
+    format!("'{}'", v.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 /// A word of a shell command in quotes.
@@ -59,6 +101,9 @@ pub fn restore_command(program: &Path, policy: &Path, plan: &RestorePlan) -> Str
     // What the plan saw must not be taken for the end of the log if it goes missing meanwhile. The server
     // reads ahead of its target, beyond which WAL may be missing.
     let reach = match (plan.bounded, &plan.wal_last) {
+        // Nothing that is missing ends a standby: it asks again, or its primary has it. Beyond the first
+        // segment, that is; without it there is nothing to follow from.
+        _ if plan.standby.is_some() => format!(" --reach {}", plan.wal_first),
         (_, None) => String::new(),
         (true, Some(last)) => format!(" --reach {last}"),
         (false, Some(last)) => format!(" --planned {last}"),
@@ -109,10 +154,12 @@ pub fn render(plan: &RestorePlan, restore_command: &str, programs: Option<&Progr
         }
     }
     set("restore_command", restore_command);
-    set(
-        "recovery_target_timeline",
-        &if plan.timeline == plan.point_timeline { "current".into() } else { plan.timeline.to_string() },
-    );
+    let timeline = match plan.standby {
+        Some(_) => "latest".into(),
+        None if plan.timeline == plan.point_timeline => "current".into(),
+        None => plan.timeline.to_string(),
+    };
+    set("recovery_target_timeline", &timeline);
     // The source may itself be a restored copy, whose settings still say where that restore went. An
     // empty value counts as a target that is set, so all of them come before the one that is meant.
     let all = [
@@ -147,17 +194,18 @@ pub fn render(plan: &RestorePlan, restore_command: &str, programs: Option<&Progr
         set("recovery_target_inclusive", if plan.exclusive { "off" } else { "on" });
         set("recovery_target_action", plan.action.word());
     }
-    // Sessions before the end of recovery are of use only where it pauses. Without them recovery does
-    // not stop when the source raised max_connections or its like on the way
+    // Sessions before the end of recovery are of use only where it pauses, or never ends. Without them
+    // recovery does not stop when the source raised max_connections or its like on the way
     // (CheckRequiredParameterValues, src/backend/access/transam/xlogrecovery.c).
     let pauses = plan.server_target != ServerTarget::None && plan.action == TargetAction::Pause;
-    set("hot_standby", if pauses { "on" } else { "off" });
+    set("hot_standby", if pauses || plan.standby.is_some() { "on" } else { "off" });
     // A copy must not act on the world.
     set("archive_mode", "off");
     set("archive_cleanup_command", "");
     set("recovery_end_command", "");
-    set("primary_conninfo", "");
-    set("primary_slot_name", "");
+    let primary = plan.standby.clone().unwrap_or_default();
+    set("primary_conninfo", &primary.conninfo);
+    set("primary_slot_name", &primary.slot);
     set("synchronous_standby_names", "");
     set("max_logical_replication_workers", "0");
     let (preload, _) = preload(&plan.shared_preload_libraries, programs);
@@ -179,8 +227,26 @@ mod tests {
     #[test]
     fn values_cannot_break_out() {
         assert_eq!(quote("a'b"), "'a''b'");
+        assert_eq!(quote(r"it\'s"), r"'it\\''s'");
         assert_eq!(shell_quote("/usr/bin/holdfast"), "/usr/bin/holdfast");
         assert_eq!(shell_quote("/a b/c'd"), "'/a b/c'\\''d'");
+    }
+
+    #[test]
+    fn standbys_hold_no_passwords() {
+        let s = Standby::new("host=db1 user=replicator passfile=/x", "slot_1").unwrap();
+        assert_eq!(
+            (s.conninfo.as_str(), s.slot.as_str()),
+            ("host=db1 user=replicator passfile=/x", "slot_1")
+        );
+        assert_eq!(Standby::new("", "").unwrap(), Standby::default());
+        for bad in
+            ["host=x password=y", "host=x sslpassword=y", "postgresql://a:b@h/", "host=x\nport=1", "nonsense"]
+        {
+            let e = Standby::new(bad, "").unwrap_err();
+            assert!(!e.to_string().contains(bad), "{e}");
+        }
+        assert!(Standby::new("host=x", "Bad-Name").is_err());
     }
 
     #[test]
