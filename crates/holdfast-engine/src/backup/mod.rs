@@ -10,8 +10,11 @@
 //! Crash at any step: packs and a lease without a point. The next run on this host declares the dead
 //! run aborted; a later sweep removes its packs.
 
+pub mod changes;
 pub mod collect;
+pub mod copy;
 pub mod facts;
+pub mod judge;
 pub mod need;
 pub mod origin;
 pub mod plan;
@@ -27,31 +30,29 @@ use crate::state::hostname;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as B64;
 use collect::{Collector, Copied, known_packs};
+use copy::copy_files;
 use facts::server_facts;
-use holdfast_core::{Lsn, RunId, TimelineId};
+use holdfast_core::{Lsn, RunId};
 use holdfast_pg::backup::{OnlineBackup, Stopped};
 use holdfast_pg::connect::Session;
 use holdfast_pg::datadir::{Layout, read_control};
 use holdfast_pg::server::{Server, insert_lsn};
-use holdfast_pgformat::changes::CHANGES_VERSION;
-use holdfast_vault::codec::Compressor;
 use holdfast_vault::point::{
     Aborted, ChangeSource, Cluster, FailedRun, FrameJson, Lease, PackJson, Point, PointKind, Tablespace,
 };
 use holdfast_vault::reader::{PackSet, PointReader};
 use holdfast_vault::vault::hex;
 use holdfast_vault::{ClusterVault, PackClass, Signer, Vault};
+use judge::{ParentTree, Reread};
 use origin::Origin;
 use plan::{BackupPlan, KindWanted};
-use source::{ParentTree, Reread, Source};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wear::Wear;
 use window::Window;
-use worker::{RunPacks, Shared, Watch, Watched, Worker};
+use worker::{RunPacks, Shared, Watch};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Default)]
@@ -59,13 +60,9 @@ pub struct BackupOptions {
     pub kind: KindWanted,
     pub tags: BTreeMap<String, String>,
     pub note: String,
-    /// Read so many percent of what shows no sign of change. `None`: as [`SAMPLE_EVERY`] says.
+    /// Read so many percent of what shows no sign of change. `None`: as [`changes`] says.
     pub reread: Option<u8>,
 }
-
-/// Every so many runs that go by the WAL read a sample of the other pages, to see that none was missed.
-const SAMPLE_EVERY: u64 = 16;
-const SAMPLE_PERCENT: u8 = 2;
 
 /// A finished backup and how long its parts took.
 #[derive(Debug, Clone)]
@@ -288,53 +285,6 @@ impl Job<'_> {
         })
     }
 
-    /// The changes since the parent from the WAL, if they are known; says which way the run goes, and why.
-    async fn window(&mut self, timeline: TimelineId, redo: Lsn) -> Option<Arc<Window>> {
-        let Some(parent) = &self.plan.parent else {
-            self.changes = ChangeSource::new("all", &self.plan.reason);
-            return None;
-        };
-        self.ctx.monitor.phase("looking up what changed");
-        let read = match &self.plan.distrust {
-            Some(why) => Err(why.clone()),
-            None => Window::read(&self.cluster, &self.source.data_dir, parent, (timeline, redo)).await,
-        };
-        match read {
-            Ok(w) => {
-                let text = format!(
-                    "{} segments of wal since {} name {} blocks",
-                    w.segments(),
-                    parent.id,
-                    w.blocks()
-                );
-                self.changes = ChangeSource::new("wal-maps", &text);
-                self.changes.decoder = Some(CHANGES_VERSION);
-                Some(Arc::new(w))
-            }
-            Err(why) => {
-                let text = format!("files are read and compared with {}: {why}", parent.id);
-                self.ctx.monitor.info(text.clone());
-                self.changes = ChangeSource::new("fingerprints", &text);
-                None
-            }
-        }
-    }
-
-    /// What a sample (or all) of the pages that no record names showed.
-    fn judge_sample(&mut self, watched: &Watched) {
-        self.changes.reread = watched.blocks;
-        self.changes.missed = watched.missed;
-        if watched.missed > 0 {
-            self.warn(format!(
-                "{} of {} pages that were read again had changed, and the wal since the parent does not name \
-                 them: incremental points before this one may lack pages, and the next run is a full \
-                 (hint: please report this, with `holdfast list --json`; `holdfast verify` the points that \
-                 you count on)",
-                watched.missed, watched.blocks
-            ));
-        }
-    }
-
     fn warn(&mut self, text: String) {
         self.ctx.monitor.warning(text.clone());
         self.warnings.push(text);
@@ -454,14 +404,6 @@ impl Job<'_> {
                     }
                 }
             }
-        }
-    }
-
-    fn sample_percent(&self, window: &Option<Arc<Window>>) -> u8 {
-        match self.options.reread {
-            Some(n) => n.min(100),
-            None if window.is_some() && self.plan.generation.is_multiple_of(SAMPLE_EVERY) => SAMPLE_PERCENT,
-            None => 0,
         }
     }
 
@@ -596,57 +538,6 @@ impl Job<'_> {
             generation: self.plan.generation,
         })
     }
-}
-
-/// Producer, workers and collector, each on its own threads.
-#[allow(clippy::too_many_arguments)]
-fn copy_files(
-    data_dir: &Path,
-    geometry: (u32, u32),
-    parent: Option<ParentTree>,
-    collector: Collector,
-    shared: &Shared,
-    packs: &RunPacks,
-    compression: holdfast_core::policy::Compression,
-    workers: usize,
-    rt: tokio::runtime::Handle,
-) -> Result<Copied> {
-    let (begin_tx, begin_rx) = crossbeam_channel::bounded(64);
-    let (task_tx, task_rx) = crossbeam_channel::bounded(2 * workers);
-    let (found_tx, found_rx) = crossbeam_channel::bounded(256);
-    std::thread::scope(|s| {
-        let source = s.spawn(move || Source::new(data_dir, geometry, parent, begin_tx, task_tx, rt).run());
-        let mut handles = Vec::new();
-        for _ in 0..workers {
-            let (tasks, out) = (task_rx.clone(), found_tx.clone());
-            handles.push(s.spawn(move || {
-                let compressor =
-                    Compressor::new(compression).map_err(|e| EngineError::Worker(e.to_string()))?;
-                Worker::new(shared, packs, compressor, out).run(tasks)
-            }));
-        }
-        drop((task_rx, found_tx));
-        let collected = collector.run(begin_rx, found_rx);
-        if collected.is_err() {
-            shared.stop.store(true, Ordering::Relaxed);
-        }
-        let mut results: Vec<Result<()>> = Vec::new();
-        results.push(source.join().unwrap_or_else(|_| Err(EngineError::Worker("the walk".into()))));
-        for h in handles {
-            results.push(h.join().unwrap_or_else(|_| Err(EngineError::Worker("a copy".into()))));
-        }
-        // One fault makes the others see a closed channel: the first real reason is the one to tell.
-        let mut cancelled = false;
-        for r in results {
-            match r {
-                Ok(()) => {}
-                Err(EngineError::Cancelled) => cancelled = true,
-                Err(e) => return Err(e),
-            }
-        }
-        let copied = collected?;
-        if cancelled { Err(EngineError::Cancelled) } else { Ok(copied) }
-    })
 }
 
 /// For the progress bar only.
