@@ -148,6 +148,12 @@ fn loading(scratch: &Scratch, version: PgVersion, data: &Path) -> Cluster {
         .start()
 }
 
+/// Is it there from an earlier run?
+pub fn has_relation(gib: u64) -> Result<bool> {
+    let data = root()?.join(format!("relation-pg{}-{gib}g-r{RECIPE}", version()?));
+    Ok(data.join("holdfast-bench-complete").exists())
+}
+
 /// A cluster with one relation of so many GiB, for peak memory. Half text that repeats, half not.
 pub fn one_relation(gib: u64) -> Result<(PgVersion, PathBuf)> {
     let (root, version) = (root()?, version()?);
