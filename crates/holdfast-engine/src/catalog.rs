@@ -28,6 +28,8 @@ pub struct PointView {
     pub changed_bytes: u64,
     pub files: u64,
     pub parent: Option<RunId>,
+    /// Of a copy: the id that the backup gave the point.
+    pub copy_of: Option<RunId>,
     pub tags: BTreeMap<String, String>,
     pub note: String,
     pub verified_level: Option<String>,
@@ -70,6 +72,7 @@ impl PointView {
             changed_bytes: p.changed_bytes,
             files: p.files,
             parent: p.parent.clone(),
+            copy_of: p.copied.as_ref().map(|c| c.origin.clone()),
             tags: p.tags.clone(),
             note: p.note.clone(),
             verified_level: verified.map(|v| v.level.clone()),
@@ -133,7 +136,8 @@ pub async fn find(ctx: &Context, id: &str) -> Result<(String, ClusterVault, Poin
         for cluster in ctx.clusters(&vault).await? {
             let (points, _) = cluster.points().await?;
             for p in points {
-                if p.id.as_str().starts_with(id) {
+                // A copy answers to the id that the backup gave it, too.
+                if p.id.as_str().starts_with(id) || p.origin().as_str().starts_with(id) {
                     hits.push((v.name.clone(), cluster.clone(), p));
                 }
             }

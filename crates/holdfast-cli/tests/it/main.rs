@@ -4,6 +4,7 @@
 mod archiver;
 mod cli;
 mod common;
+mod copies;
 mod keys;
 mod lifecycle;
 mod retention;

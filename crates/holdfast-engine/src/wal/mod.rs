@@ -7,6 +7,7 @@
 //! - [`status`]: all of it for people.
 
 pub mod archive;
+pub mod fanout;
 pub mod file;
 pub mod get;
 pub mod owner;

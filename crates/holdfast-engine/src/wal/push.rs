@@ -127,7 +127,10 @@ async fn cluster_for(ctx: &Context, vault: &Vault, file: &WalFile) -> Result<Clu
             "after pg_upgrade or initdb, run `holdfast backup --full` once; otherwise check `source` in the policy",
         ));
     }
-    Ok(vault.ensure_cluster(path, || new_cluster(ctx, file)).await?)
+    // All vaults digest with one secret, so that copies can compare blocks without reading them.
+    let secret = super::fanout::digest_secret(ctx, vault, &path).await;
+    let make = || Cluster { digest_secret: secret.unwrap_or_default(), ..new_cluster(ctx, file) };
+    Ok(vault.ensure_cluster(path, make).await?)
 }
 
 fn new_cluster(ctx: &Context, file: &WalFile) -> Cluster {
