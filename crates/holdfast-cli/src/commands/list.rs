@@ -44,7 +44,7 @@ fn text(l: &Listing, verbose: bool) {
         output::table(&rows);
     }
     for p in &l.problems {
-        output::line(&format!("damaged: {p}"));
+        output::line(&format!("problem: {p}"));
     }
     let shown = if verbose { l.failed.len() } else { 3 };
     for f in l.failed.iter().rev().take(shown) {

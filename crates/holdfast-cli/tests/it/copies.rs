@@ -144,6 +144,8 @@ fn a_chain_arrives_byte_for_byte_and_grows_by_what_changed() {
     for (n, id) in ids.iter().enumerate() {
         equal_in_both(&site, id, &n.to_string());
     }
+    let verified = site.hf.run(&["--json", "--vault", "dr", "verify", &ids[2], "--level", "L3"]).ok().json();
+    assert_eq!((&verified["level"], &verified["vault"]), (&"L3".into(), &"dr".into()), "{verified}");
     whole(&site, "dr");
     // Again: nothing to do, and nothing written but what an attempt costs.
     let before = bytes_of(&site.scratch.path("dr"));
@@ -434,4 +436,148 @@ fn a_copy_in_a_bucket_restores() {
     equal_in_both(&site, &full, "0");
     equal_in_both(&site, &next, "1");
     whole(&site, "dr");
+}
+
+/// The segments that a vault has.
+fn segments(site: &Site, vault: &str) -> Vec<String> {
+    let all = files_under(&site.scratch.path(vault)).into_iter();
+    let names = all.filter(|f| f.extension().is_some_and(|e| e == "wal"));
+    let mut names: Vec<String> = names.filter_map(|f| Some(f.file_name()?.to_str()?.to_owned())).collect();
+    names.sort();
+    names
+}
+
+fn missed(site: &Site) -> Vec<PathBuf> {
+    let dir = site.scratch.path("state/missed");
+    let all = if dir.is_dir() { files_under(&dir) } else { Vec::new() };
+    all.into_iter().filter(|f| !f.ends_with(".away")).collect()
+}
+
+/// The minute for which a vault that failed is left alone is over.
+fn a_minute_later(site: &Site) {
+    let flag = site.scratch.path(&format!("state/missed/{DB}/dr/.away"));
+    let file = fs::File::open(&flag).expect("the vault was away");
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(120)).expect("set the time");
+}
+
+/// A vault that is down blocks neither the other nor PostgreSQL, and has everything in the end.
+#[test]
+fn wal_goes_to_all_vaults_and_one_that_was_down_catches_up() {
+    let site = site("fanout", "last = 9");
+    let first = site.pg.wait_archived();
+    assert!(segments(&site, "dr").contains(&format!("{first}.wal")), "both have it");
+    let (dr, gone) = (site.scratch.path("dr"), site.scratch.path("dr.gone"));
+    fs::rename(&dr, &gone).expect("take the vault away");
+    let failed = || site.sql("select failed_count from pg_stat_archiver");
+    let before = failed();
+    let names: Vec<String> = (0..3).map(|_| site.pg.wait_archived()).collect();
+    assert_eq!(failed(), before, "{}", site.pg.log());
+    assert!(segments(&site, "vault").contains(&format!("{}.wal", names[2])));
+    assert!(missed(&site).len() >= 3, "{:?}", missed(&site));
+    assert!(site.pg.log().contains("vault `dr` did not take"), "{}", site.pg.log());
+    // All are required: then it is an error, and PostgreSQL keeps the file.
+    replace(&site, "required = \"any\"", "required = \"all\"");
+    let last = site.pg.data_dir().join("pg_wal").join(&names[2]).display().to_string();
+    let out = site.hf.run(&["--json", "wal", "push", "--db", DB, &last]);
+    assert!(out.code != 0 && error_of(&out).1.contains("no vault"), "{}", out.transcript());
+    // Back again: the next push brings what waits. (A vault that failed is left alone for a minute.)
+    replace(&site, "required = \"all\"", "required = \"any\"");
+    fs::rename(&gone, &dr).expect("bring the vault back");
+    a_minute_later(&site);
+    site.pg.wait_archived();
+    crate::common::eventually("the vault catches up", || {
+        if missed(&site).is_empty() {
+            return true;
+        }
+        site.pg.wait_archived();
+        false
+    });
+    assert_eq!(segments(&site, "dr"), segments(&site, "vault"));
+    // Two archives, one content.
+    for name in &names {
+        let dest = site.scratch.path(&format!("got-{name}")).display().to_string();
+        let _ = site.hf.run(&["--vault", "dr", "wal", "get", "--db", DB, name, &dest]).ok();
+    }
+    // What waits is lost with the state: a copy closes the gap.
+    fs::rename(&dr, &gone).expect("take the vault away");
+    for _ in 0..2 {
+        site.pg.wait_archived();
+    }
+    fs::remove_dir_all(site.scratch.path("state/missed")).expect("lose the spool");
+    fs::rename(&gone, &dr).expect("bring the vault back");
+    site.pg.wait_archived();
+    assert!(segments(&site, "dr").len() + 2 <= segments(&site, "vault").len());
+    let gaps = |site: &Site| {
+        let all = site.hf.run(&["--json", "--vault", "dr", "wal", "status", DB]).ok().json();
+        all["archives"][0]["gaps"].as_array().map(Vec::len)
+    };
+    assert_eq!(gaps(&site), Some(1));
+    let _ = site.backup(&[]);
+    let _ = copy(&site, &[DB, "--to", "dr"]).ok();
+    assert_eq!(gaps(&site), Some(0));
+    whole(&site, "dr");
+}
+
+/// The best vault is taken and said; one that is gone or damaged is passed over, also in the middle.
+#[test]
+fn restore_takes_the_vault_that_reaches_furthest_and_falls_back() {
+    let site = site("choose", "last = 9");
+    fill(&site);
+    let id = text(&site.backup(&[])["id"]).to_owned();
+    site.pg.wait_archived();
+    let _ = copy(&site, &[DB]).ok();
+    let plan = |args: &[&str]| {
+        let to = site.scratch.path("planned").display().to_string();
+        let mut all = vec!["--json", "restore", DB, "--to", &to, "--plan"];
+        all.extend(args);
+        site.hf.run(&all)
+    };
+    // Alike: the first of the policy.
+    let p = plan(&[]).ok().json();
+    assert_eq!(p["vault"], "local", "{p}");
+    assert!(p["notes"].to_string().contains("`local` was chosen"), "{p}");
+    // The first one lost its newest segments: the other reaches further.
+    site.sql("insert into small values (42)");
+    let expected = fingerprint(&site.pg, "postgres");
+    // The archiver comes to rest: what was filled goes segment by segment.
+    crate::common::eventually("everything is archived", || {
+        let newest = site.pg.wait_archived();
+        segments(&site, "vault").last() == Some(&format!("{newest}.wal"))
+    });
+    let later = segments(&site, "vault").pop().expect("a segment");
+    let kept = site.vault_file(&later);
+    let aside = site.scratch.path("aside");
+    fs::rename(&kept, &aside).expect("lose a segment");
+    let p = plan(&[]).ok().json();
+    assert_eq!(p["vault"], "dr", "{p}");
+    assert!(p["notes"].to_string().contains("`local` reaches"), "{p}");
+    assert_eq!(plan(&["--immediate"]).ok().json()["vault"], "local", "a target that both reach");
+    assert_eq!(plan(&["--vault", "local"]).ok().json()["vault"], "local", "no choice");
+    fs::rename(&aside, &kept).expect("put it back");
+    // Damaged in the middle: it goes on with the other, and says so.
+    let packs = files_under(&site.scratch.path("vault"));
+    let pack = packs.into_iter().find(|f| f.ends_with("data-0001.pack")).expect("a pack");
+    let good = fs::read(&pack).expect("read");
+    flip_bit_at(&pack, good.len() as u64 / 2, 3);
+    let out = site.try_restore("fallback", &[]).ok();
+    let r = out.json();
+    assert_eq!(r["plan"]["vault"], "dr", "{r}");
+    assert!(r["notes"].to_string().contains("data-0001.pack"), "{r}");
+    // Whichever vault the files came from, each segment comes from one that has it.
+    let newest = site.vault_files().into_iter().rfind(|f| f.ends_with(".wal")).expect("a segment");
+    fs::remove_file(site.scratch.path("vault").join(newest)).expect("lose a segment");
+    let mut pg = site.copy("fallback").start();
+    pg.wait_recovery_end(Duration::from_secs(120));
+    assert_eq!(fingerprint(&pg, "postgres"), expected);
+    drop(pg);
+    // Where there is no choice it fails, and names the object.
+    let (_, message, _) = error_of(&site.try_restore("stuck", &["--vault", "local"]).expect_code(5));
+    assert!(message.contains("data-0001.pack"), "{message}");
+    // Gone altogether; the point is known by the id that the backup gave it.
+    fs::rename(site.scratch.path("vault"), site.scratch.path("lost")).expect("lose the vault");
+    let p = plan(&["--point", &id, "--immediate"]).ok().json();
+    assert_eq!(p["vault"], "dr", "{p}");
+    assert!(p["notes"].to_string().contains("vault `local` cannot be restored from"), "{p}");
+    let pg = site.restore_and_start("last", &[]);
+    assert_eq!(fingerprint(&pg, "postgres"), expected);
 }

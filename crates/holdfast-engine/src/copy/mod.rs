@@ -225,5 +225,10 @@ async fn rest(ctx: &Context, pair: &Pair, plan: &CopyPlan) -> Result<WalCopied> 
     out.add(wal::extras(pair).await?);
     let wanted = wal::lacking(pair, &|s, at| plan.wants_wal(pair, s, at)).await?;
     out.add(wal::segments(ctx, pair, wanted).await?);
+    let there = wal::segments_of(&pair.target).await?;
+    crate::wal::fanout::forget(ctx, &pair.policy.name, &|n| match n {
+        holdfast_pgformat::walname::WalFileName::Segment(s) => there.contains(s),
+        _ => false,
+    });
     Ok(out)
 }

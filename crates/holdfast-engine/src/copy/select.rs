@@ -8,6 +8,7 @@
 //!
 //! A point that a person names is copied whatever the rules say, unless it is expired.
 
+use super::wal::{segment_of, segments_of};
 use super::{CopyOptions, Pair, open_source, sources};
 use crate::context::Context;
 use crate::error::{EngineError, Result};
@@ -219,25 +220,16 @@ fn unfit(theirs: &Holdings, held: &Held, p: &Point, now: Timestamp) -> Option<St
 
 /// How many segments beside those of points will be brought.
 async fn lacking(plan: &CopyPlan, theirs: &Held, ours: Option<&Held>) -> Result<usize> {
-    let segment =
-        |name: &str| -> Option<SegmentName> { name.rsplit('/').next()?.strip_suffix(".wal")?.parse().ok() };
     let (path, size) = (theirs.cluster.path(), theirs.cluster.record().wal_segment_size);
     let mut there: BTreeSet<SegmentName> = match ours {
         None => BTreeSet::new(),
-        Some(h) => h
-            .cluster
-            .store()
-            .list(&h.cluster.path().wal())
-            .await?
-            .iter()
-            .filter_map(|l| segment(&l.name))
-            .collect(),
+        Some(h) => segments_of(&h.cluster).await?,
     };
     there.extend(plan.points().flat_map(|p| p.wal.iter().map(|w| w.name)));
     let all = theirs.cluster.store().list(&path.wal()).await?;
     Ok(all
         .iter()
-        .filter_map(|l| Some((segment(&l.name)?, l.modified)))
+        .filter_map(|l| Some((segment_of(&l.name)?, l.modified)))
         .filter(|(s, at)| !there.contains(s) && plan.needs(path, size, *s, *at))
         .count())
 }

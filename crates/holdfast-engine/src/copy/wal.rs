@@ -170,21 +170,28 @@ async fn record(pair: &Pair, name: &str) -> Result<WalCopied> {
     }
 }
 
+/// The finished segment that an object is.
+pub(super) fn segment_of(name: &str) -> Option<SegmentName> {
+    if name.contains("/wal/conflict/") || name.contains("/wal/extra/") {
+        return None;
+    }
+    name.rsplit('/').next()?.strip_suffix(".wal")?.parse().ok()
+}
+
+/// All finished segments of an archive.
+pub async fn segments_of(cluster: &ClusterVault) -> Result<BTreeSet<SegmentName>> {
+    let listed = cluster.store().list(&cluster.path().wal()).await?;
+    Ok(listed.iter().filter_map(|l| segment_of(&l.name)).collect())
+}
+
 /// Segments that `wanted` names and the target lacks, oldest first. Two listings.
 pub async fn lacking(
     pair: &Pair,
     wanted: &dyn Fn(SegmentName, jiff::Timestamp) -> bool,
 ) -> Result<Vec<SegmentName>> {
-    let segment = |name: &str| -> Option<SegmentName> {
-        if name.contains("/wal/conflict/") || name.contains("/wal/extra/") {
-            return None;
-        }
-        name.rsplit('/').next()?.strip_suffix(".wal")?.parse().ok()
-    };
-    let listed = pair.target.store().list(&pair.target.path().wal()).await?;
-    let there: BTreeSet<SegmentName> = listed.iter().filter_map(|l| segment(&l.name)).collect();
+    let there = segments_of(&pair.target).await?;
     let all = pair.source.store().list(&pair.source.path().wal()).await?;
-    let missing = all.iter().filter_map(|l| Some((segment(&l.name)?, l.modified)));
+    let missing = all.iter().filter_map(|l| Some((segment_of(&l.name)?, l.modified)));
     let mut out: Vec<SegmentName> =
         missing.filter(|(s, at)| !there.contains(s) && wanted(*s, *at)).map(|(s, _)| s).collect();
     out.sort_unstable();

@@ -12,6 +12,7 @@
 //! Crash at any step: a directory with the marker and without `pg_control`. Running the same restore
 //! again empties it and starts over.
 
+pub mod choose;
 pub mod created;
 pub mod files;
 pub mod plan;
