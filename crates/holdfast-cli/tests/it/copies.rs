@@ -114,6 +114,7 @@ fn a_chain_arrives_byte_for_byte_and_grows_by_what_changed() {
     site.pg.wait_archived();
     // Until now nobody told the archiver of the second vault.
     with_copies(&site, "last = 9");
+    let _ = site.hf.run(&["doctor", DB]).says("vault `dr` has no copy of any point yet");
     // A plan touches nothing.
     let before = bytes_of(&site.scratch.path("dr"));
     let plan = copy(&site, &[DB, "--to", "dr", "--plan"]).ok().json();
@@ -474,6 +475,7 @@ fn wal_goes_to_all_vaults_and_one_that_was_down_catches_up() {
     assert_eq!(failed(), before, "{}", site.pg.log());
     assert!(segments(&site, "vault").contains(&format!("{}.wal", names[2])));
     assert!(missed(&site).len() >= 3, "{:?}", missed(&site));
+    let _ = site.hf.run(&["doctor", DB]).says("wait for vault `dr`");
     assert!(site.pg.log().contains("vault `dr` did not take"), "{}", site.pg.log());
     // All are required: then it is an error, and PostgreSQL keeps the file.
     replace(&site, "required = \"any\"", "required = \"all\"");
