@@ -366,6 +366,34 @@ fn damage_is_named_and_does_not_pass() {
     assert!(message.contains(&segment) && message.contains("in vault `local`"), "{message}");
 }
 
+/// The source sweeps the point while it is copied: it is told, and nothing of it arrives.
+#[test]
+fn a_point_that_is_swept_meanwhile_is_told() {
+    let site = site("copyswept", "last = 9");
+    replace(&site, "[vaults.local]\n", "[vaults.local]\nsweep-after = \"1s\"\n");
+    replace(&site, "at-least = 2", "at-least = 1");
+    site.sql("create table random as select g, gen_random_uuid() a, gen_random_uuid() b from generate_series(1, 400000) g");
+    let old = text(&site.backup(&[])["id"]).to_owned();
+    let _ = site.backup(&["--full"]);
+    site.pg.wait_archived();
+    let text_of = fs::read_to_string(site.scratch.path("holdfast.toml")).expect("policy");
+    site.scratch.write("slow.toml", format!("{text_of}\n[tuning]\nrate = \"1MiB\"\nworkers = 1\n"));
+    let slow = Holdfast::new(&site.scratch, site.scratch.path("slow.toml"));
+    let mut run = slow.spawn(&["copy", &old, "--to", "dr"]);
+    crate::common::eventually("the copy begins", || {
+        files_under(&site.scratch.path("dr")).iter().any(|f| f.extension().is_some_and(|e| e == "lease"))
+    });
+    let _ = site.hf.run(&["--vault", "local", "expire", &old, "--apply"]).ok();
+    std::thread::sleep(Duration::from_millis(1100));
+    let _ = site.hf.run(&["--vault", "local", "sweep"]).ok();
+    let code = run.wait(Duration::from_secs(120)).and_then(|s| s.code());
+    assert_eq!(code, Some(1), "{}", run.output());
+    assert!(run.output().contains("was removed from vault `local` by a sweep"), "{}", run.output());
+    assert_eq!(points_of(&site, "dr").len(), 0);
+    let _ = site.hf.run(&["--vault", "dr", "sweep"]).ok();
+    whole(&site, "dr");
+}
+
 /// A key that does not fit, or may not read, says so.
 #[test]
 fn keys_that_do_not_fit_are_refused() {
@@ -575,8 +603,16 @@ fn restore_takes_the_vault_that_reaches_furthest_and_falls_back() {
     // Where there is no choice it fails, and names the object.
     let (_, message, _) = error_of(&site.try_restore("stuck", &["--vault", "local"]).expect_code(5));
     assert!(message.contains("data-0001.pack"), "{message}");
-    // Gone altogether; the point is known by the id that the backup gave it.
+    // Gone altogether: it hides nothing of the other and is told. The point is known by the id that the backup gave it.
     fs::rename(site.scratch.path("vault"), site.scratch.path("lost")).expect("lose the vault");
+    let list = site.hf.run(&["--json", "list"]).expect_code(5).json();
+    assert!(
+        list["points"][0]["copy_of"] == id.as_str() && list["problems"].to_string().contains("`local`"),
+        "{list}"
+    );
+    let _ =
+        site.hf.run(&["check", "--fast"]).expect_code(5).says("vault dr, cluster").says("cannot be opened");
+    let _ = site.hf.run(&["sweep"]).expect_code(1).says("vault dr, cluster").says("FAIL there is no vault");
     let p = plan(&["--point", &id, "--immediate"]).ok().json();
     assert_eq!(p["vault"], "dr", "{p}");
     assert!(p["notes"].to_string().contains("vault `local` cannot be restored from"), "{p}");
