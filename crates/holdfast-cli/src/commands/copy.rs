@@ -14,7 +14,7 @@ pub async fn run(cli: &Cli, a: &CopyArgs) -> Done {
     let (ctx, progress, point) = target(cli, &a.target).await?;
     let o = CopyOptions { point, to: a.to.clone(), from: a.from.clone() };
     let targets = copy::targets(&ctx, &o)?;
-    let (mut documents, mut failed) = (Vec::new(), false);
+    let (mut documents, mut failed) = (Vec::new(), None);
     for to in &targets {
         if a.plan {
             let plan = copy::select::plan(&ctx, &o, to).await?;
@@ -27,7 +27,7 @@ pub async fn run(cli: &Cli, a: &CopyArgs) -> Done {
         let result = copy::run(&ctx, &o, to).await;
         progress.finish();
         let r = result?;
-        failed |= r.failed().next().is_some();
+        failed = failed.or(r.failed().map(|p| p.exit).next());
         documents.push(
             json!({ "to": to.name, "points": r.points, "wal": r.wal, "left": r.left, "seconds": r.seconds }),
         );
@@ -38,7 +38,7 @@ pub async fn run(cli: &Cli, a: &CopyArgs) -> Done {
     if cli.json {
         output::json(&json!({ "plan": a.plan, "copies": documents }));
     }
-    Ok(if failed { 5 } else { 0 })
+    Ok(failed.map_or(0, |code| code as u8))
 }
 
 /// The context of a target: a database, or a point in one of them. (Ids begin with a date.)

@@ -200,11 +200,12 @@ pub async fn run(ctx: &Context, o: &CopyOptions, to: &policy::Vault) -> Result<C
             }
             match point::copy(ctx, &pair, p, o.point.is_some()).await {
                 Ok(r) => report.points.push(r),
-                // The others are whole: they are copied all the same.
-                Err(e) if o.point.is_none() && (e.is_damage() || matches!(e, EngineError::Failed { .. })) => {
+                // The others are copied all the same.
+                Err(e) if o.point.is_none() && is_the_points(&e) => {
                     ctx.monitor.warning(format!("point {} was not copied: {e}", p.id));
                     let mut failed = PointReport::new(&pair, p, Status::Failed);
                     (failed.error, failed.hint) = (Some(e.to_string()), e.hint());
+                    failed.exit = e.exit_code();
                     report.points.push(failed);
                 }
                 Err(e) => return Err(e),
@@ -216,6 +217,11 @@ pub async fn run(ctx: &Context, o: &CopyOptions, to: &policy::Vault) -> Result<C
     }
     report.seconds = begun.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// It is damaged or was swept in the source, or another host copies it: that says nothing of the others.
+fn is_the_points(e: &EngineError) -> bool {
+    e.is_damage() || matches!(e, EngineError::Failed { .. } | EngineError::Busy { .. })
 }
 
 /// What is archived beside the WAL that points name.

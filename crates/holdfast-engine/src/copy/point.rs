@@ -14,7 +14,7 @@ use crate::backup::worker::RunPacks;
 use crate::context::Context;
 use crate::error::{EngineError, Result};
 use crate::state::hostname;
-use holdfast_core::RunId;
+use holdfast_core::{ExitCode, RunId};
 use holdfast_vault::codec::Compressor;
 use holdfast_vault::point::{Aborted, Body, CopiedFrom, FailedRun, FrameJson, PackJson, Point, PointKind};
 use holdfast_vault::reader::{PackSet, PointReader};
@@ -59,6 +59,9 @@ pub struct PointReport {
     pub seconds: f64,
     pub error: Option<String>,
     pub hint: Option<String>,
+    /// How the program ends if nothing worse happens.
+    #[serde(skip)]
+    pub exit: ExitCode,
 }
 
 impl PointReport {
@@ -79,6 +82,7 @@ impl PointReport {
             seconds: 0.0,
             error: None,
             hint: None,
+            exit: ExitCode::Ok,
         }
     }
 }

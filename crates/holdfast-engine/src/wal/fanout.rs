@@ -35,6 +35,8 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_secs(60);
 /// Files kept for a vault: 1 GiB of segments of 16 MiB.
 const SPOOL_FILES: usize = 64;
+/// Names kept for a vault.
+const MOST_NAMES: usize = 10_000;
 /// Files that one push brings beside its own.
 const CATCH_UP: usize = 4;
 
@@ -150,7 +152,7 @@ pub fn remember(ctx: &Context, vault: &str, path: &Path, name: &str) -> Result<u
     let flag = flag(ctx, vault);
     std::fs::write(&flag, b"").map_err(EngineError::io("write", &flag))?;
     let waiting = waiting(ctx, vault);
-    if waiting.iter().any(|n| n == name) {
+    if waiting.len() >= MOST_NAMES || waiting.iter().any(|n| n == name) {
         return Ok(waiting.len());
     }
     let to = dir.join(name);
@@ -236,8 +238,13 @@ pub fn forget(ctx: &Context, vault: &str, there: &dyn Fn(&WalFileName) -> bool) 
 const ASK: Duration = Duration::from_secs(5);
 
 /// The digest secret that another vault of the database has for this cluster, if one can be asked.
-pub async fn digest_secret(ctx: &Context, not: &Vault, path: &ClusterPath) -> Option<String> {
-    for v in ctx.policy.vaults_of(&ctx.db) {
+pub async fn digest_secret(
+    policy: &policy::Policy,
+    db: &policy::Database,
+    not: &Vault,
+    path: &ClusterPath,
+) -> Option<String> {
+    for v in policy.vaults_of(db) {
         let ask = async {
             let vault = open_vault(v).await.ok()?;
             if vault.id() == not.id() {
