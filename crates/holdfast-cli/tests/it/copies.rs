@@ -2,8 +2,8 @@
 
 use crate::common::{DB, Site, error_of, fingerprint, server, text};
 use holdfast_testkit::damage::{files_under, flip_bit_at};
-use holdfast_testkit::{Holdfast, Output, PgVersion, Store};
-use serde_json::Value;
+use holdfast_testkit::{Fault, FaultProxy, Holdfast, Output, PgVersion, Rule, Store};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -610,4 +610,51 @@ fn restore_takes_the_vault_that_reaches_furthest_and_falls_back() {
     assert!(p["notes"].to_string().contains("vault `local` cannot be restored from"), "{p}");
     let pg = site.restore_and_start("last", &[]);
     assert_eq!(fingerprint(&pg, "postgres"), expected);
+}
+
+/// A vault that takes the request and says nothing: PostgreSQL waits a few seconds, once a minute.
+#[test]
+fn a_vault_that_hangs_is_left_behind_in_time() {
+    let scratch = holdfast_testkit::Scratch::new("copyhang");
+    let store = Store::ministack(&scratch, &["backups"]);
+    let proxy = FaultProxy::with_seed(&store.endpoint(), 7);
+    let pg = server(&scratch, "main", PgVersion::V17).start();
+    let mut site = Site::with(pg, &scratch, &[]);
+    site.hf = site.hf.clone().envs(store.env_for(&proxy.endpoint()));
+    let key = scratch.path("dr.key").display().to_string();
+    extend(
+        &site,
+        &format!(
+            "[vaults.dr]\nurl = \"s3://backups/dr\"\nkey-file = \"{key}\"\n\n[policies.standard.copies.dr]\n\
+             to = \"dr\"\nkeep = {{ last = 9 }}\n"
+        ),
+    );
+    let conninfo = site.pg.conninfo();
+    let url = "s3://backups/dr";
+    let args = ["init", "--name", DB, "--conninfo", &conninfo, "--vault", url, "--key-file", &key, "--yes"];
+    let _ = site.hf.run(&args).ok();
+    let name = site.pg.wait_archived();
+    // The archiver has no credentials for the bucket: its own trouble with it is forgotten.
+    let forget = || drop(fs::remove_dir_all(scratch.path("state/missed")));
+    site.archive_with("true");
+    forget();
+    let path = site.pg.data_dir().join("pg_wal").join(&name).display().to_string();
+    proxy.add(Rule::on("", "").fault(Fault::Delay(Duration::from_secs(300))));
+    let push = || {
+        let begun = std::time::Instant::now();
+        let done = site.hf.run(&["--json", "wal", "push", "--db", DB, &path]).ok().json();
+        (done, begun.elapsed())
+    };
+    let (done, took) = push();
+    assert_eq!((&done["vaults"], &done["failed_vaults"]), (&json!(["local"]), &json!(["dr"])), "{done}");
+    assert!(took > Duration::from_secs(3) && took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(missed(&site).len(), 1);
+    let (done, took) = push();
+    assert_eq!(done["failed_vaults"], json!(["dr"]));
+    assert!(took < Duration::from_secs(3), "it is left alone for a minute: {took:?}");
+    proxy.heal();
+    a_minute_later(&site);
+    let (done, _) = push();
+    assert_eq!(done["failed_vaults"], json!([]), "{done}");
+    assert_eq!(missed(&site).len(), 0, "nothing waits any more");
 }
