@@ -148,6 +148,19 @@ fn a_chain_arrives_byte_for_byte_and_grows_by_what_changed() {
     let verified = site.hf.run(&["--json", "--vault", "dr", "verify", &ids[2], "--level", "L3"]).ok().json();
     assert_eq!((&verified["level"], &verified["vault"]), (&"L3".into(), &"dr".into()), "{verified}");
     whole(&site, "dr");
+    // Killed between commit and read-back, it would have no note: the next copy makes up for it.
+    let dr = site.scratch.path("dr");
+    let first = text(&there[0]["id"]).to_owned();
+    let notes = || {
+        let all = files_under(&dr).into_iter();
+        all.filter(|f| f.display().to_string().contains(&format!("notes/{first}/"))).collect::<Vec<_>>()
+    };
+    for f in notes() {
+        fs::remove_file(f).expect("remove the note");
+    }
+    let _ = copy(&site, &[DB]).ok();
+    assert_eq!(notes().len(), 1);
+    assert_eq!(points_of(&site, "dr")[0]["verified_level"], "L2");
     // Again: nothing to do, and nothing written but what an attempt costs.
     let before = bytes_of(&site.scratch.path("dr"));
     let again = copy(&site, &[DB, "--to", "dr"]).ok().json();

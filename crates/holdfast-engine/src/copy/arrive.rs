@@ -11,10 +11,28 @@ use crate::error::{EngineError, Result};
 use crate::state::hostname;
 use crate::verify::Level;
 use holdfast_core::RunId;
-use holdfast_vault::Signer;
 use holdfast_vault::check::check_arrival;
 use holdfast_vault::point::{Body, Point, Verified};
+use holdfast_vault::{Notes, Signer};
 use std::time::Instant;
+
+/// Reads back what nobody read back: copies whose run was killed right after it had committed them. Only
+/// where it can be noted; otherwise each copy would begin with all of them.
+pub async fn overdue(ctx: &Context, pair: &Pair) -> Result<()> {
+    if !pair.target.vault().keys().can_sign(Signer::Operator) {
+        return Ok(());
+    }
+    let (points, _) = pair.target.points().await?;
+    let notes = Notes::read(&pair.target).await?;
+    let now = jiff::Timestamp::now();
+    for p in points.iter().filter(|p| p.copied.is_some()) {
+        let of = notes.of(&p.id);
+        if of.verified.is_empty() && of.expired(now).is_none() {
+            check(ctx, pair, p).await?;
+        }
+    }
+    Ok(())
+}
 
 /// Reads a copy back; notes what was shown, if the key may. The level, if anything could be shown.
 pub async fn check(ctx: &Context, pair: &Pair, point: &Point) -> Result<Option<&'static str>> {

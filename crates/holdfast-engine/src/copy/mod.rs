@@ -212,6 +212,7 @@ pub async fn run(ctx: &Context, o: &CopyOptions, to: &policy::Vault) -> Result<C
             }
         }
         if o.point.is_none() {
+            arrive::overdue(ctx, &pair).await?;
             report.wal.add(rest(ctx, &pair, &plan).await?);
         }
     }
