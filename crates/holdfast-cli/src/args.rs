@@ -53,6 +53,8 @@ pub enum Command {
         #[arg(long)]
         fast: bool,
     },
+    /// Bring points and WAL to another vault
+    Copy(CopyArgs),
     /// Show what the rules keep and what they let go; with --apply, mark it for the sweep
     Expire {
         /// A database, or one point to let go whatever the rules say
@@ -138,6 +140,21 @@ pub struct BackupArgs {
         value_parser = clap::value_parser!(u8).range(1..=100)
     )]
     pub reread: Option<u8>,
+}
+
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// A database (what the target lacks and its rules want, then WAL), or one point
+    pub target: String,
+    /// The vault to copy to; without it, all that `copies` of the policy name
+    #[arg(long, value_name = "VAULT")]
+    pub to: Option<String>,
+    /// The vault to copy from [default: the first of the database that can be read]
+    #[arg(long, value_name = "VAULT")]
+    pub from: Option<String>,
+    /// Print what would be copied, touch nothing
+    #[arg(long)]
+    pub plan: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! Run as root: what the server's user does too is done as that user.
 //!
-//! `backup`, `wal` and `verify` write to the vault and to the state directory, where the server's own
+//! `backup`, `copy`, `wal` and `verify` write to the vault and to the state directory, where the server's own
 //! `wal push` must be able to go on. Root therefore becomes the owner of the data directory before
 //! anything is written, if that user can read the keys (it must, to archive). `restore` stays root: it
 //! makes the target and gives it away.
@@ -15,6 +15,7 @@ pub fn step_down(cli: &Cli) {
     let wanted = match &cli.command {
         Command::Backup(a) => a.database.as_deref(),
         Command::Verify(a) => a.target.as_deref(),
+        Command::Copy(a) => Some(a.target.as_str()),
         Command::Wal(WalCommand::Push { db, .. } | WalCommand::Get { db, .. }) => db.as_deref(),
         Command::Wal(WalCommand::Adopt { database, .. }) => database.as_deref(),
         _ => return,

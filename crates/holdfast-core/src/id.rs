@@ -109,6 +109,14 @@ impl RunId {
             (0..6).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect();
         RunId(format!("{at}-{tail}"))
     }
+
+    /// An id with the time of this one and a tail that `bytes` decide: whoever derives it from the same
+    /// gets the same.
+    pub fn derived(&self, bytes: [u8; 6]) -> Self {
+        let at = self.0.get(..16).unwrap_or_default();
+        let letter = |b: u8| ALPHABET.get(usize::from(b) % ALPHABET.len()).copied().map_or('2', char::from);
+        RunId(format!("{at}-{}", bytes.map(letter).iter().collect::<String>()))
+    }
 }
 
 impl ClusterId {
@@ -143,6 +151,9 @@ mod tests {
         assert!(id.as_str().starts_with("20261121T093512Z-"));
         assert_eq!(id.as_str().parse::<RunId>().unwrap(), id);
         assert!("20261121T093512Z-k3f9q".parse::<RunId>().is_err());
+        let derived = id.derived([0, 31, 32, 255, 7, 9]);
+        assert_eq!(derived.as_str().parse::<RunId>().unwrap(), derived);
+        assert_eq!(derived.as_str().get(..17), id.as_str().get(..17));
         assert!("../../../etc/passwd.....".parse::<RunId>().is_err());
     }
 

@@ -28,6 +28,8 @@ pub struct PointView {
     pub changed_bytes: u64,
     pub files: u64,
     pub parent: Option<RunId>,
+    /// Of a copy: the id that the backup gave the point.
+    pub copy_of: Option<RunId>,
     pub tags: BTreeMap<String, String>,
     pub note: String,
     pub verified_level: Option<String>,
@@ -70,6 +72,7 @@ impl PointView {
             changed_bytes: p.changed_bytes,
             files: p.files,
             parent: p.parent.clone(),
+            copy_of: p.copied.as_ref().map(|c| c.origin.clone()),
             tags: p.tags.clone(),
             note: p.note.clone(),
             verified_level: verified.map(|v| v.level.clone()),
@@ -107,8 +110,16 @@ pub fn best_by_point(all: &[Verified]) -> BTreeMap<RunId, Verified> {
 pub async fn list(ctx: &Context) -> Result<Listing> {
     let mut out = Listing { points: Vec::new(), failed: Vec::new(), problems: Vec::new() };
     let now = jiff::Timestamp::now();
-    for v in ctx.vaults()? {
-        let vault = open_vault(&v).await?;
+    let vaults = ctx.vaults()?;
+    for v in &vaults {
+        let vault = match open_vault(v).await {
+            // One that is away does not hide the others.
+            Err(e) if vaults.len() > 1 => {
+                out.problems.push(format!("vault `{}` cannot be read: {e}", v.name));
+                continue;
+            }
+            other => other?,
+        };
         for cluster in ctx.clusters(&vault).await? {
             let (points, errors) = cluster.points().await?;
             let notes = Notes::read(&cluster).await?;
@@ -128,12 +139,22 @@ pub async fn list(ctx: &Context) -> Result<Listing> {
 /// Finds a point by its id (or the unambiguous beginning of one) in any vault of the database.
 pub async fn find(ctx: &Context, id: &str) -> Result<(String, ClusterVault, Point)> {
     let mut hits: Vec<(String, ClusterVault, Point)> = Vec::new();
+    let mut away: Option<EngineError> = None;
     for v in ctx.vaults()? {
-        let vault = open_vault(&v).await?;
+        let vault = match open_vault(&v).await {
+            Ok(vault) => vault,
+            // Another vault may have it.
+            Err(e) => {
+                ctx.monitor.warning(format!("vault `{}` cannot be read: {e}", v.name));
+                away.get_or_insert(e);
+                continue;
+            }
+        };
         for cluster in ctx.clusters(&vault).await? {
             let (points, _) = cluster.points().await?;
             for p in points {
-                if p.id.as_str().starts_with(id) {
+                // A copy answers to the id that the backup gave it, too.
+                if p.id.as_str().starts_with(id) || p.origin().as_str().starts_with(id) {
                     hits.push((v.name.clone(), cluster.clone(), p));
                 }
             }
@@ -145,6 +166,8 @@ pub async fn find(ctx: &Context, id: &str) -> Result<(String, ClusterVault, Poin
     }
     match hits.len() {
         1 => hits.pop().ok_or(EngineError::Cancelled),
+        // It may be where nobody could look.
+        0 if away.is_some() => Err(away.unwrap_or(EngineError::Cancelled)),
         0 => Err(EngineError::not_found(format!("there is no point `{id}`"), "see `holdfast list`")),
         n => Err(EngineError::usage(format!("`{id}` stands for {n} points"), "write more of its id")),
     }

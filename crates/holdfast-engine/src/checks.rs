@@ -2,7 +2,8 @@
 
 use crate::context::{Context, open_vault};
 use crate::error::Result;
-use holdfast_vault::check::{CheckReport, check_cluster, check_descriptor};
+use holdfast_vault::check::{CheckReport, Finding, check_cluster, check_descriptor};
+use holdfast_vault::names::DESCRIPTOR;
 
 /// The report of one cluster in one vault.
 #[derive(Debug, Clone)]
@@ -14,9 +15,20 @@ pub struct ClusterCheck {
 }
 
 pub async fn run(ctx: &Context, fast: bool) -> Result<Vec<ClusterCheck>> {
+    let vaults = ctx.vaults()?;
     let mut out = Vec::new();
-    for v in ctx.vaults()? {
-        let vault = open_vault(&v).await?;
+    for v in &vaults {
+        let vault = match open_vault(v).await {
+            // The others are looked at all the same.
+            Err(e) if vaults.len() > 1 => {
+                let what = format!("the vault cannot be opened: {e}");
+                let finding = Finding { name: DESCRIPTOR.into(), what, damage: true };
+                let report = CheckReport { findings: vec![finding], ..Default::default() };
+                out.push(ClusterCheck { vault: v.name.clone(), cluster: "-".into(), report });
+                continue;
+            }
+            other => other?,
+        };
         let report = check_descriptor(&vault).await?;
         if !report.findings.is_empty() {
             out.push(ClusterCheck { vault: v.name.clone(), cluster: "-".into(), report });

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod catalog;
 pub mod checks;
 pub mod context;
+pub mod copy;
 pub mod doctor;
 pub mod error;
 pub mod restore;

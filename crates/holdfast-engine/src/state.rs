@@ -127,8 +127,19 @@ impl State {
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let fresh = format!("{:032x}", rand::random::<u128>());
-                write_atomic(&path, fresh.as_bytes(), 0o600)?;
-                // Another process may have been faster: what is on disk counts.
+                let own = path.with_extension(format!("{:08x}.new", rand::random::<u32>()));
+                write_atomic(&own, fresh.as_bytes(), 0o600)?;
+                // A backup and the first push may both be here. A link, unlike a rename, replaces nothing: one
+                // of them makes the token, and what is on disk counts for both.
+                let made = std::fs::hard_link(&own, &path);
+                let _ = std::fs::remove_file(&own);
+                match made {
+                    Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                        return Err(EngineError::io("write", &path)(e));
+                    }
+                    _ => sync_dir(path.parent().unwrap_or(Path::new(".")))
+                        .map_err(EngineError::io("write", &path))?,
+                }
                 std::fs::read_to_string(&path).map_err(EngineError::io("read", &path))?.trim().to_string()
             }
             Err(e) => return Err(EngineError::io("read", &path)(e)),

@@ -160,6 +160,34 @@ pub async fn check_point(
     Ok(report)
 }
 
+/// Checks a point that was just written: reads back and authenticates every byte of the packs that its own
+/// run wrote and of its WAL, walks its whole tree, and asks of the packs that were there before that they
+/// are there.
+pub async fn check_arrival(
+    cluster: &ClusterVault,
+    point: &Point,
+    monitor: &dyn Monitor,
+) -> Result<CheckReport> {
+    let mut report = CheckReport { points: 1, ..Default::default() };
+    let mut objects = cluster.store().list(&cluster.path().runs()).await?;
+    for need in &point.wal {
+        let name = cluster.path().segment(need.name.timeline, &need.name.to_string());
+        objects.extend(cluster.store().head(&name).await?);
+    }
+    let sizes: BTreeMap<&str, u64> = objects.iter().map(|l| (l.name.as_str(), l.size)).collect();
+    let mut used: BTreeMap<PackId, (u64, [u8; 32])> = BTreeMap::new();
+    if let Err(e) = walk_point(cluster, point, &sizes, &mut used, &mut report).await {
+        report.absorb(&cluster.path().point(&point.id), e)?;
+    }
+    let (own, before): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        used.into_iter().partition(|(id, _)| id.run == point.id);
+    packs(cluster, &own, &sizes, false, monitor, &mut report).await?;
+    packs(cluster, &before, &sizes, true, monitor, &mut report).await?;
+    wal(cluster, std::slice::from_ref(point), &sizes, (false, false), monitor, &mut report).await?;
+    report.findings.retain(|f| f.damage);
+    Ok(report)
+}
+
 /// Every record opens and is signed; returns the points among them, and those that a sweep removed.
 async fn records(
     cluster: &ClusterVault,

@@ -4,7 +4,7 @@
 //! the WAL it needs (by name and digest, R10) and every fact that a later rule could ask for (R11).
 //! It is the commit: the point exists from the moment this object does.
 
-use holdfast_core::{ClusterId, DatabaseName, Lsn, RunId, SegmentName, SegmentSize, TimelineId};
+use holdfast_core::{ClusterId, DatabaseName, Lsn, RunId, SegmentName, SegmentSize, TimelineId, VaultId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -166,6 +166,34 @@ pub struct Point {
     /// One more than the highest generation that the run could see: a vault rolled back to an old
     /// copy shows itself.
     pub generation: u64,
+    /// Of a copy: what it is a copy of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<CopiedFrom>,
+}
+
+/// Where a copy came from. All else that its record says of the backup is what the first record said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedFrom {
+    /// The id that the backup gave the point: the same in every vault.
+    pub origin: RunId,
+    /// The vault that it was read from, and its id there.
+    pub vault: VaultId,
+    pub point: RunId,
+    pub at: Timestamp,
+    pub host: String,
+    pub tool: String,
+}
+
+impl Point {
+    /// The id that the backup gave it: a copy is another object, and the same point.
+    pub fn origin(&self) -> &RunId {
+        self.copied.as_ref().map_or(&self.id, |c| &c.origin)
+    }
+
+    /// Is this the point that somebody calls `id`, here or in the vault that it came from?
+    pub fn is_called(&self, id: &RunId) -> bool {
+        &self.id == id || self.origin() == id
+    }
 }
 
 /// Who is writing what, so that nobody sweeps it away (R5).
@@ -182,6 +210,9 @@ pub struct Lease {
     pub agent: String,
     pub pid: u32,
     pub started_at: Timestamp,
+    /// Segments that the run found in the vault and will name: no sweep takes them meanwhile, however old.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wal: Vec<SegmentName>,
 }
 
 /// Stands at a point's name when somebody declared its run dead: a late commit meets it and fails.

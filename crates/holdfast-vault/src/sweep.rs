@@ -412,8 +412,16 @@ async fn judge(
         let first = leases.all.iter().filter(leased).map(|l| l.modified).min();
         let before_leases =
             |l: &Listed| first.is_none_or(|first| l.modified.duration_until(first) > WAL_BEFORE_LEASE);
-        let can_go =
-            |l: &Listed| order.wal.contains(&l.name) && !of_points.contains(&l.name) && before_leases(l);
+        // A copy builds on WAL that has lain here for long, and says which.
+        let named: BTreeSet<String> = leases
+            .active
+            .values()
+            .flatten()
+            .flat_map(|l| &l.wal)
+            .map(|s| path.segment(s.timeline, &s.to_string()))
+            .collect();
+        let free = |name: &String| !of_points.contains(name) && !named.contains(name);
+        let can_go = |l: &Listed| order.wal.contains(&l.name) && free(&l.name) && before_leases(l);
         sweep.wal = all.into_iter().filter(can_go).map(doomed).collect();
     }
     let seen: BTreeSet<&RunId> = survey.points.iter().map(|s| &s.point.id).collect();

@@ -161,6 +161,27 @@ impl Plain for (&[u8], WalFacts) {
     }
 }
 
+/// A WAL file in memory, with what is said of it: for whoever seals it anew.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub plain: Vec<u8>,
+    pub facts: WalFacts,
+    /// Of [`changes`]; may be empty.
+    pub changes: Vec<u8>,
+}
+
+impl Plain for Held {
+    fn size(&self) -> u64 {
+        self.plain.len() as u64
+    }
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        (self.plain.as_slice(), self.facts).read_at(at, buf)
+    }
+    fn finish(&self) -> (WalFacts, Vec<u8>) {
+        (self.facts, self.changes.clone())
+    }
+}
+
 /// Seals a segment; returns the object and the digest of the content. The archiver waits for this, so
 /// reading, hashing, compression and sealing of each piece run on `threads` threads.
 pub fn encode(

@@ -13,6 +13,7 @@ use holdfast_core::{ClusterId, DatabaseName};
 use holdfast_engine::EngineError;
 use holdfast_engine::restore::settings::shell_quote;
 use holdfast_engine::state::write_atomic;
+use holdfast_engine::wal::fanout;
 use holdfast_pg::connect::Session;
 use holdfast_pg::server::Server;
 use holdfast_vault::point::Cluster;
@@ -56,7 +57,7 @@ pub async fn run(cli: &Cli, a: &InitArgs) -> Done {
     if let Some(f) = &a.passphrase_file {
         store_recovery(&vault, f).await?;
     }
-    register(&vault, &name, &server).await?;
+    register(&vault, &name, &server, existing.as_ref().map(|(p, _)| p)).await?;
     let text = policy_text(existing, &path, &name, &conninfo, &vault_url, &key_file, &server)?;
     write_atomic(&path, text.as_bytes(), 0o644)?;
     give_to_server(&server, &key_file, &vault)?;
@@ -196,9 +197,19 @@ fn give_to_server(server: &Server, key_file: &Path, vault: &Vault) -> anyhow::Re
 }
 
 /// The vault hears of the cluster now, so that a stray `wal push` of another one is refused.
-async fn register(vault: &Vault, name: &DatabaseName, server: &Server) -> anyhow::Result<()> {
+/// A further vault of a database gets the digest secret of the others, so that copies compare blocks unread.
+async fn register(
+    vault: &Vault,
+    name: &DatabaseName,
+    server: &Server,
+    policy: Option<&Policy>,
+) -> anyhow::Result<()> {
     let cluster = ClusterId::from_system_identifier(server.system_identifier);
     let path = ClusterPath { database: name.clone(), cluster: cluster.clone() };
+    let secret = match policy.and_then(|p| Some((p, p.databases.get(name)?))) {
+        Some((p, db)) => fanout::digest_secret(p, db, vault, &path).await,
+        None => None,
+    };
     vault
         .ensure_cluster(path, || Cluster {
             database: name.clone(),
@@ -208,7 +219,7 @@ async fn register(vault: &Vault, name: &DatabaseName, server: &Server) -> anyhow
             block_size: server.block_size,
             wal_segment_size: server.wal_segment_size,
             created_at: jiff::Timestamp::now(),
-            digest_secret: String::new(),
+            digest_secret: secret.unwrap_or_default(),
         })
         .await
         .map_err(EngineError::from)?;

@@ -44,7 +44,7 @@ fn text(l: &Listing, verbose: bool) {
         output::table(&rows);
     }
     for p in &l.problems {
-        output::line(&format!("damaged: {p}"));
+        output::line(&format!("problem: {p}"));
     }
     let shown = if verbose { l.failed.len() } else { 3 };
     for f in l.failed.iter().rev().take(shown) {
@@ -59,6 +59,7 @@ fn row(p: &PointView) -> Vec<String> {
     };
     let tags: Vec<String> = p.tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let held: String = p.holds.iter().map(|h| format!("[held: {h}] ")).collect();
+    let origin = p.copy_of.as_ref().map(|o| format!("[copy of {o}] ")).unwrap_or_default();
     let status = if p.status == "succeeded" { String::new() } else { format!("[{}] ", p.status) };
     vec![
         p.id.to_string(),
@@ -70,7 +71,7 @@ fn row(p: &PointView) -> Vec<String> {
         p.timeline.to_string(),
         p.verified_level.clone().unwrap_or_else(|| "-".into()),
         p.vault.clone(),
-        format!("{status}{held}{} {}", p.note, tags.join(" ")).trim().to_string(),
+        format!("{status}{held}{origin}{} {}", p.note, tags.join(" ")).trim().to_string(),
     ]
 }
 
@@ -121,6 +122,10 @@ fn show_text(p: &holdfast_vault::point::Point, vault: &str, v: Option<&holdfast_
         ("checksums", if p.server.data_checksums { "on" } else { "off" }.into()),
         ("wal needed", format!("{} segments", p.wal.len())),
     ];
+    if let Some(c) = &p.copied {
+        let from = format!("{} of vault {}, on {} by {}", c.origin, c.vault, time::short(c.at), c.host);
+        rows.push(("copy of", from));
+    }
     if !p.note.is_empty() {
         rows.push(("note", p.note.clone()));
     }

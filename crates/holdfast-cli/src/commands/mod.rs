@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod copy;
 mod expire;
 mod init;
 mod key;
@@ -30,6 +31,7 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Verify(a) => verify::run(cli, a).await,
         Command::Check { database, fast } => check::check(cli, database.as_deref(), *fast).await,
         Command::Doctor { database } => check::doctor(cli, database.as_deref()).await,
+        Command::Copy(a) => copy::run(cli, a).await,
         Command::Expire { target, apply } => expire::expire(cli, target.as_deref(), *apply).await,
         Command::Sweep { database, plan } => expire::sweep(cli, database.as_deref(), *plan).await,
         Command::Hold(a) => expire::hold(cli, a).await,

@@ -62,19 +62,20 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
         o.set.push((k, v));
     }
     if let Some(p) = &a.point {
+        // By the id that the backup gave it, which it has in every vault.
         let (_, _, point) = catalog::find(&ctx, p).await?;
-        o.point = Some(point.id);
+        o.point = Some(point.origin().clone());
     }
-    let (plan, cluster) = restore::plan::plan(&ctx, &o).await?;
+    let chosen = restore::choose::plan(&ctx, &o).await?;
     if a.plan {
         if cli.json {
-            output::json(&plan)
+            output::json(&chosen.plan)
         } else {
-            print_plan(&plan)
+            print_plan(&chosen.plan)
         }
         return Ok(0);
     }
-    let result = restore::execute(&ctx, &o, plan, cluster).await;
+    let result = restore::choose::run(&ctx, &o, chosen).await;
     progress.finish();
     let r = result?;
     if cli.json {

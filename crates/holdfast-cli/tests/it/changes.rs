@@ -308,7 +308,6 @@ fn worn_packs_are_let_go() {
         packs.map(|f| std::fs::metadata(site.scratch.path("vault").join(f)).map_or(0, |m| m.len())).sum()
     };
     let _ = site.backup(&["--full"]);
-    let full = stored();
     let mut rewritten = 0;
     for n in 0..16 {
         site.sql(&format!("update t set n = {n}, pad = md5(random()::text) || pad where random() < 0.04"));

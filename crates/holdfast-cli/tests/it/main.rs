@@ -5,6 +5,7 @@ mod archiver;
 mod changes;
 mod cli;
 mod common;
+mod copies;
 mod delta;
 mod from_standby;
 mod keys;

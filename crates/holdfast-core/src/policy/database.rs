@@ -26,7 +26,8 @@ pub struct Database {
 }
 
 impl Database {
-    /// The vaults that its tiers name, each once; all vaults when its policy has no tiers.
+    /// The vaults that its tiers name, then those that its copies go to, each once; all vaults when its
+    /// policy has no tiers.
     pub fn vaults(&self) -> &[String] {
         &self.vault_names
     }

@@ -136,6 +136,17 @@ impl Plan {
         }
         out
     }
+
+    /// All vaults that it names, each once: those of the tiers, then those that copies go to.
+    pub fn vaults(&self) -> Vec<String> {
+        let mut out = self.tier_vaults();
+        for c in self.copies.values() {
+            if !out.contains(&c.to) {
+                out.push(c.to.clone());
+            }
+        }
+        out
+    }
 }
 
 impl Resolver<'_> {
@@ -159,11 +170,13 @@ impl Resolver<'_> {
         let verify = w.verify.as_ref().and_then(|v| self.verify(name.get_ref(), v));
         let mut plan =
             Plan { rpo, rto, wal: WalPolicy { keep, required: Required::Any }, tiers, copies, verify };
-        let vaults = if w.tiers.is_empty() { self.vaults.len() } else { plan.tier_vaults().len() };
+        let vaults = if w.tiers.is_empty() { self.vaults.len() } else { plan.vaults().len() };
         // A tier with a problem of its own leaves the number of vaults unknown.
         let sure = plan.tiers.len() == w.tiers.len()
             && !self.left_out_under(&["policies", name.get_ref()])
-            && !self.left_out_under(&["policies", name.get_ref(), "tiers"]);
+            && plan.copies.len() == w.copies.len()
+            && !self.left_out_under(&["policies", name.get_ref(), "tiers"])
+            && !self.left_out_under(&["policies", name.get_ref(), "copies"]);
         plan.wal.required = self.required(w.wal.required.as_ref(), sure.then_some(vaults));
         good_name.map(|_| plan)
     }
@@ -179,7 +192,7 @@ impl Resolver<'_> {
                     Some(have) if n > have => self.problem(
                         w.span(),
                         format!("{n} vaults are required for WAL, but this policy uses {have}"),
-                        "Write `\"all\"`, or name more vaults in the tiers.",
+                        "Write `\"all\"`, or name more vaults in tiers and copies.",
                     ),
                     _ => return Required::Count(n),
                 }

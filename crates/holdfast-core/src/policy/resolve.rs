@@ -57,8 +57,8 @@ pub fn resolve(text: &str, origin: &Path) -> Result<Policy, PolicyError> {
     let mut databases: BTreeMap<DatabaseName, super::Database> = BTreeMap::new();
     for (name, section) in &file.databases {
         let Some(mut db) = r.database(name, section) else { continue };
-        let used = policies.get(&db.policy).map(|p| p.tier_vaults()).unwrap_or_default();
-        db.vault_names = if used.is_empty() { r.vaults.clone() } else { used };
+        let plan = policies.get(&db.policy).filter(|p| !p.tier_vaults().is_empty());
+        db.vault_names = plan.map_or_else(|| r.vaults.clone(), super::Plan::vaults);
         if r.vaults.is_empty() && matches!(db.source, super::Source::Postgres { .. }) && !r.left_out_at_top()
         {
             r.problem(name.span(), "there is no vault for this database", "Add a `[vaults.local]` section.");

@@ -66,7 +66,7 @@ fn the_example_resolves() {
     let p = parse(SETTLED).unwrap();
     let orders = &p.databases[&"orders".parse().unwrap()];
     assert!(matches!(&orders.source, Source::Postgres { conninfo } if conninfo.ends_with("user=postgres")));
-    assert_eq!(orders.vaults(), ["local"]);
+    assert_eq!(orders.vaults(), ["local", "dr"], "where backups go, then where copies go");
     assert_eq!((orders.data_directory.as_ref(), orders.members.len()), (None, 0));
     let plan = p.plan_of(orders).unwrap();
     assert_eq!((plan.rpo, plan.rto), (Some(Duration(300)), Some(Duration(900))));
@@ -82,7 +82,7 @@ fn the_example_resolves() {
     let dr = &p.vaults["dr"];
     assert_eq!((dr.url.as_str(), dr.options["region"].as_str()), ("s3://bucket/prefix", "eu-west-1"));
     assert_eq!(dr.key_file.as_deref(), Some(Path::new("/etc/holdfast/dr.key")), "joined to the folder");
-    assert_eq!(p.vaults_of(orders).map(|v| v.name.as_str()).collect::<Vec<_>>(), ["local"]);
+    assert_eq!(p.vaults_of(orders).map(|v| v.name.as_str()).collect::<Vec<_>>(), ["local", "dr"]);
 }
 
 #[test]
@@ -215,8 +215,8 @@ fn values_are_checked_where_they_stand() {
         (r#"required = "any""#, "required = 0", "14:34: `0` does not say how many vaults are required"),
         (
             r#"required = "any""#,
-            "required = 2",
-            "14:34: 2 vaults are required for WAL, but this policy uses 1",
+            "required = 3",
+            "14:34: 3 vaults are required for WAL, but this policy uses 2",
         ),
         (r#""0 3 * * *""#, r#""0 3 * *""#, "16:12: `0 3 * *` has 4 fields, a cron schedule has 5"),
         (r#""0 3 * * *""#, r#""0 3 * * !""#, "16:12: `0 3 * * !` is not a cron schedule"),

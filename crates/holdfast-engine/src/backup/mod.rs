@@ -109,6 +109,7 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
         agent: ctx.state.agent(),
         pid: std::process::id(),
         started_at,
+        wal: Vec::new(),
     };
     cluster.take_lease(&lease).await?;
     let mut job = Job {
@@ -536,6 +537,7 @@ impl Job<'_> {
             host: hostname(),
             tool: format!("holdfast {}", env!("CARGO_PKG_VERSION")),
             generation: self.plan.generation,
+            copied: None,
         })
     }
 }

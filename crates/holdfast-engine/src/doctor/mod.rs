@@ -9,6 +9,7 @@
 //! `vault.<name>.space`; `docs/guide/doctor.md` lists them.
 
 mod archiving;
+mod copies;
 mod files;
 mod host;
 mod keys;
@@ -141,6 +142,7 @@ pub async fn doctor(ctx: &Context) -> Vec<Line> {
         Err(e) => lines.push(Line::error("policy.vaults", Status::Fail, &e)),
     }
     lines.extend(recovery::check(ctx, &stocks, live.as_ref(), &host).await);
+    lines.extend(copies::check(ctx, &stocks));
     lines
 }
 

@@ -15,6 +15,7 @@
 //! With [`RestoreOptions::delta`] a directory that exists becomes the point instead ([`delta`]); with
 //! [`RestoreOptions::standby`] the copy follows a primary instead of ending recovery.
 
+pub mod choose;
 mod compare;
 pub mod created;
 pub mod delta;

@@ -242,7 +242,7 @@ async fn choose_cluster(
             ctx.monitor.warning(e.to_string());
         }
         let fits = match &o.point {
-            Some(id) => points.iter().any(|p| &p.id == id),
+            Some(id) => points.iter().any(|p| p.is_called(id)),
             None => !points.is_empty(),
         };
         if fits {

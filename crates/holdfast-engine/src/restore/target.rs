@@ -78,7 +78,7 @@ pub async fn resolve(
         return Err(EngineError::not_found("there is no recovery point", "run `holdfast backup`"));
     }
     let candidates: Vec<&Point> = match wanted_point {
-        Some(id) => points.iter().filter(|p| &p.id == id).collect(),
+        Some(id) => points.iter().filter(|p| p.is_called(id)).collect(),
         None => points.iter().collect(),
     };
     if candidates.is_empty() {

@@ -29,17 +29,25 @@ pub async fn hold(ctx: &Context, point: &str, title: &str, until: Option<Timesta
     for v in ctx.vaults()? {
         let vault = open_vault(&v).await?;
         for cluster in ctx.clusters(&vault).await? {
-            if cluster.commit(&found.id).await?.is_none() {
-                continue;
-            }
+            // A copy is the same point under another id.
+            let (points, _) = cluster.points().await?;
+            let mine = points.iter().find(|p| p.is_called(found.origin())).map(|p| p.id.clone());
+            let known = match mine {
+                // A record that does not open: its name says enough.
+                None => {
+                    cluster.store().head(&cluster.path().point(&found.id)).await?.map(|_| found.id.clone())
+                }
+                some => some,
+            };
+            let Some(id) = known else { continue };
             // With the operator's signature where we have it; a host's counts as well.
             let signer =
                 if vault.keys().can_sign(Signer::Operator) { Signer::Operator } else { Signer::Host };
-            let name = cluster.path().note(&found.id, &hold.id, "hold");
-            vault.put_record(&name, &Body::Hold(hold.clone()), signer).await?;
+            let name = cluster.path().note(&id, &hold.id, "hold");
+            vault.put_record(&name, &Body::Hold(Hold { point: id.clone(), ..hold.clone() }), signer).await?;
             held = true;
             // Written before we look: a sweep that condemns later reads our hold.
-            if cluster.is_condemned(&found.id).await? {
+            if cluster.is_condemned(&id).await? {
                 late.push(v.name.clone());
             }
         }

@@ -65,7 +65,8 @@ pub fn rules(ctx: &Context, vault: &str) -> Result<Rules> {
     Ok(Rules { keeps, wal_keep: ctx.plan.wal.keep, timezone })
 }
 
-fn candidate(cluster: &ClusterId, seen: &Seen, notes: &Notes) -> Candidate {
+/// A point as retention sees it.
+pub(crate) fn candidate(cluster: &ClusterId, seen: &Seen, notes: &Notes) -> Candidate {
     let p = &seen.point;
     let verified = notes.get(&p.id).and_then(|n| n.best()).map(|v| v.at);
     Candidate {
@@ -213,6 +214,22 @@ impl Holdings {
             return Some(Err(format!("expired, removed in {left} at the earliest (`sweep-after`)")));
         }
         Some(Ok(note.reason.clone()))
+    }
+
+    /// All points, as retention sees them.
+    pub(crate) fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// The holds in force.
+    pub(crate) fn holds(&self) -> Vec<Hold> {
+        let hold = |h: &holdfast_vault::point::Hold| Hold {
+            id: h.id.clone(),
+            point: h.point.clone(),
+            title: h.title.clone(),
+            until: h.until,
+        };
+        self.clusters.iter().flat_map(|held| held.notes.holds(self.now)).map(hold).collect()
     }
 
     /// The cluster that a point is in.

@@ -22,7 +22,7 @@ pub struct Count {
 }
 
 /// What a sweep of one cluster does, or did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct SweepReport {
     pub vault: String,
     pub cluster: String,
@@ -115,42 +115,60 @@ fn report(
 
 /// Sweeps the vaults of the database; with `plan_only` says what it would do and touches nothing.
 pub async fn run(ctx: &Context, plan_only: bool) -> Result<Vec<SweepReport>> {
+    let vaults = ctx.vaults()?;
     let mut out = Vec::new();
-    for v in ctx.vaults()? {
-        let store = crate::context::open_store(&v)?;
-        let now = if plan_only {
-            jiff::Timestamp::now()
-        } else {
-            let (now, versioned) = store.clock().await?;
-            if versioned {
-                return Err(EngineError::refused(
-                    format!(
-                        "vault `{}` lies in a bucket that keeps versions: deleting would hide objects and free nothing",
-                        v.name
-                    ),
-                    "this version cannot delete versions; use a bucket without versioning, or a lifecycle rule of the copy's owner",
-                ));
+    for v in &vaults {
+        match vault(ctx, v, plan_only).await {
+            Ok(reports) => out.extend(reports),
+            // Others are swept all the same, and what was done there is told.
+            Err(e) if vaults.len() > 1 && !matches!(e, EngineError::Cancelled) => {
+                let hint = e.hint().map(|h| format!(" ({h})")).unwrap_or_default();
+                out.push(SweepReport {
+                    vault: v.name.clone(),
+                    cluster: "-".into(),
+                    blocked: Some(format!("{e}{hint}")),
+                    ..Default::default()
+                });
             }
-            now
-        };
-        let h = Holdings::read(ctx, v, now).await?;
-        if !plan_only && !h.vault.keys().can_sign(Signer::Operator) {
-            return Err(
-                VaultError::KeyRole("sign as an operator (verify, hold, release, expire, sweep)").into()
-            );
+            Err(e) => return Err(e),
         }
-        for held in &h.clusters {
-            match cluster(ctx, &h, held, plan_only).await {
-                Ok(r) => out.push(r),
-                // Others are swept all the same, and what was done is told.
-                Err(e @ EngineError::Failed { .. }) => {
-                    let mut r = report(&h, held, &Order::default(), &BTreeMap::new(), &Sweep::default());
-                    let hint = e.hint().unwrap_or_default();
-                    r.blocked = Some(format!("{e} ({hint})"));
-                    out.push(r);
-                }
-                Err(e) => return Err(e),
+    }
+    Ok(out)
+}
+
+async fn vault(ctx: &Context, v: &holdfast_core::policy::Vault, plan_only: bool) -> Result<Vec<SweepReport>> {
+    let mut out = Vec::new();
+    let store = crate::context::open_store(v)?;
+    let now = if plan_only {
+        jiff::Timestamp::now()
+    } else {
+        let (now, versioned) = store.clock().await?;
+        if versioned {
+            return Err(EngineError::refused(
+                format!(
+                    "vault `{}` lies in a bucket that keeps versions: deleting would hide objects and free nothing",
+                    v.name
+                ),
+                "this version cannot delete versions; use a bucket without versioning, or a lifecycle rule of the copy's owner",
+            ));
+        }
+        now
+    };
+    let h = Holdings::read(ctx, v.clone(), now).await?;
+    if !plan_only && !h.vault.keys().can_sign(Signer::Operator) {
+        return Err(VaultError::KeyRole("sign as an operator (verify, hold, release, expire, sweep)").into());
+    }
+    for held in &h.clusters {
+        match cluster(ctx, &h, held, plan_only).await {
+            Ok(r) => out.push(r),
+            // Others are swept all the same, and what was done is told.
+            Err(e @ EngineError::Failed { .. }) => {
+                let mut r = report(&h, held, &Order::default(), &BTreeMap::new(), &Sweep::default());
+                let hint = e.hint().unwrap_or_default();
+                r.blocked = Some(format!("{e} ({hint})"));
+                out.push(r);
             }
+            Err(e) => return Err(e),
         }
     }
     Ok(out)

@@ -94,6 +94,8 @@ pub async fn run(ctx: &Context, point: Option<&str>, level: Level, program: &Pat
         None => newest(ctx).await?,
     };
     let begun = Instant::now();
+    // The copy that was asked for is restored from the vault that it is in.
+    let ctx = &Context { vault: Some(vault.clone()), ..ctx.clone() };
     let mut v = Run {
         ctx,
         cluster: &cluster,

@@ -344,8 +344,17 @@ pub async fn prefetch(ctx: &Context, cluster_id: u64, name: &str, ahead: u64) ->
         name.parse().map_err(|_| EngineError::usage(format!("`{name}` is not a segment"), ""))?;
     let dir = spool_dir(ctx, cluster_id)?;
     forget_earlier_boots(&dir);
-    let (_, vault) = ctx.open_first_vault().await?;
-    let cluster = vault.cluster(ctx.cluster_path(cluster_id)).await?;
+    let mut found = None;
+    for v in ctx.vaults()? {
+        // One that is away, or does not know the cluster: `wal get` asks the next, too.
+        if let Ok(vault) = open_vault(&v).await
+            && let Ok(cluster) = vault.cluster(ctx.cluster_path(cluster_id)).await
+        {
+            found = Some(cluster);
+            break;
+        }
+    }
+    let Some(cluster) = found else { return Ok(0) };
     let size = cluster.record().wal_segment_size;
     clean_behind(&dir, segment, size);
     let mut fetched = 0;

@@ -12,9 +12,10 @@
 //! compares digests without reading it.
 
 use super::archive::{file_body, segment_head};
+use super::fanout;
 use super::file::WalFile;
 use super::owner::{authorize, owns_current};
-use crate::context::{Context, open_vault};
+use crate::context::Context;
 use crate::error::{EngineError, Result};
 use holdfast_core::SegmentName;
 use holdfast_core::policy::{Compression, Required};
@@ -76,12 +77,8 @@ pub async fn push(ctx: &Context, path: &Path) -> Result<Pushed> {
     };
     let mut done =
         Pushed { name, stored_bytes: 0, duplicate: true, vaults: Vec::new(), failed_vaults: Vec::new() };
-    let mut first_error = None;
-    let tries = futures::future::join_all(vaults.iter().map(|v| async {
-        let vault = open_vault(v).await?;
-        push_to(ctx, &vault, v.wal_compression, &file, &data_dir).await
-    }))
-    .await;
+    let (mut first_error, mut missed) = (None, Vec::new());
+    let tries = fanout::to_all(ctx, &vaults, required, &file, &data_dir).await;
     for (v, result) in vaults.iter().zip(tries) {
         match result {
             Ok((stored, duplicate)) => {
@@ -94,16 +91,30 @@ pub async fn push(ctx: &Context, path: &Path) -> Result<Pushed> {
             Err(e @ EngineError::Refused { .. }) => return Err(e),
             Err(e) => {
                 done.failed_vaults.push(v.name.clone());
-                if vaults.len() > 1 {
-                    ctx.monitor.warning(format!("vault `{}` did not take {}: {e}", v.name, done.name));
-                }
+                missed.push((v, e.to_string()));
                 first_error.get_or_insert(e);
             }
         }
     }
+    for (v, e) in missed.iter().filter(|_| vaults.len() > 1) {
+        ctx.monitor.warning(format!("vault `{}` did not take {}: {e}", v.name, done.name));
+    }
     match first_error {
+        // PostgreSQL keeps the file and tries again, everywhere.
         Some(e) if done.vaults.len() < required => Err(e),
-        _ => Ok(done),
+        _ => {
+            for (v, _) in &missed {
+                // As many vaults as are required have it: what goes wrong now is not PostgreSQL's.
+                match fanout::remember(ctx, &v.name, path, &done.name) {
+                    Ok(n) => ctx.monitor.info(format!("{n} files wait for vault `{}`", v.name)),
+                    Err(e) => ctx.monitor.warning(format!("vault `{}` will miss it: {e}", v.name)),
+                }
+            }
+            for v in vaults.iter().filter(|v| vaults.len() > 1 && done.vaults.contains(&v.name)) {
+                fanout::catch_up(ctx, v, &data_dir, &control).await;
+            }
+            Ok(done)
+        }
     }
 }
 
@@ -127,7 +138,10 @@ async fn cluster_for(ctx: &Context, vault: &Vault, file: &WalFile) -> Result<Clu
             "after pg_upgrade or initdb, run `holdfast backup --full` once; otherwise check `source` in the policy",
         ));
     }
-    Ok(vault.ensure_cluster(path, || new_cluster(ctx, file)).await?)
+    // All vaults digest with one secret, so that copies can compare blocks without reading them.
+    let secret = fanout::digest_secret(&ctx.policy, &ctx.db, vault, &path).await;
+    let make = || Cluster { digest_secret: secret.unwrap_or_default(), ..new_cluster(ctx, file) };
+    Ok(vault.ensure_cluster(path, make).await?)
 }
 
 fn new_cluster(ctx: &Context, file: &WalFile) -> Cluster {
@@ -143,7 +157,7 @@ fn new_cluster(ctx: &Context, file: &WalFile) -> Cluster {
     }
 }
 
-async fn push_to(
+pub(super) async fn push_to(
     ctx: &Context,
     vault: &Vault,
     compression: Compression,

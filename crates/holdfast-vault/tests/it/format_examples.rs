@@ -357,6 +357,7 @@ async fn print_new_examples() {
         agent: "0f1e2d3c4b5a69788796a5b4c3d2e1f0".into(),
         pid: 4711,
         started_at: "2026-11-21T09:35:12Z".parse().unwrap(),
+        wal: vec![],
     };
     eprintln!("{}", serde_json::to_string_pretty(&l).unwrap());
     let name = path().lease(&run());

@@ -193,6 +193,7 @@ async fn backup(c: ClusterVault, ledger: Shared, mut rng: TestRng) -> Result<()>
         agent: "model".into(),
         pid: 1,
         started_at: Timestamp::UNIX_EPOCH,
+        wal: vec![],
     };
     c.take_lease(&lease).await?;
     if let Some(p) = &parent
@@ -489,6 +490,7 @@ async fn what_cut_writes_left_goes() {
             agent: "model".into(),
             pid: 1,
             started_at: Timestamp::UNIX_EPOCH,
+            wal: vec![],
         };
         c.take_lease(&lease).await.unwrap();
     }
@@ -574,6 +576,7 @@ async fn wal_of_runs_under_way_stays() {
         agent: "model".into(),
         pid: 1,
         started_at: Timestamp::UNIX_EPOCH,
+        wal: vec![],
     };
     c.take_lease(&lease).await.unwrap();
     let mut order = order(&c, SignedDuration::from_hours(9)).await.unwrap();
@@ -588,6 +591,24 @@ async fn wal_of_runs_under_way_stays() {
         |s: &sweep::Sweep| s.wal.iter().map(|d| d.name[d.name.len() - 5..].to_string()).collect::<Vec<_>>();
     let s = sweep::plan(&c, &order).await.unwrap();
     assert_eq!(gone(&s), ["1.wal"], "long before the lease");
+    // Unless a lease names it: a copy builds on what has lain there for long.
+    let second = run_id(&mut TestRng::new(7));
+    let named = Lease {
+        commit: c.path().point(&second),
+        run: second.clone(),
+        wal: vec!["000000010000000000000001".parse().unwrap()],
+        ..lease.clone()
+    };
+    c.take_lease(&named).await.unwrap();
+    let s = sweep::plan(&c, &order).await.unwrap();
+    assert_eq!(gone(&s), Vec::<String>::new(), "a lease names it");
+    let dead = holdfast_vault::point::Aborted {
+        run: second,
+        by: "model".into(),
+        at: Timestamp::UNIX_EPOCH,
+        reason: "it is dead".into(),
+    };
+    c.abort_run(dead).await.unwrap();
     c.abort_run(holdfast_vault::point::Aborted {
         run,
         by: "model".into(),

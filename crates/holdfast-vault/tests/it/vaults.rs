@@ -95,6 +95,7 @@ pub fn point(run: &RunId) -> Point {
         host: "db1".into(),
         tool: "holdfast test".into(),
         generation: 1,
+        copied: None,
     }
 }
 
@@ -316,6 +317,7 @@ async fn a_run_commits_once_or_is_fenced() {
             agent: "a".into(),
             pid: 1,
             started_at: Timestamp::UNIX_EPOCH,
+            wal: vec![],
         };
         c.take_lease(&lease).await.unwrap();
         assert!(c.take_lease(&lease).await.is_err(), "a lease is taken once: its bytes are sealed anew");
