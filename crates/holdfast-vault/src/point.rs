@@ -55,6 +55,10 @@ pub struct ChangeSource {
     /// With `wal-maps`: version of the decoder that this run went by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<u16>,
+    /// Every page is byte for byte as this server had it, or a record names its change: hints are logged, and
+    /// nothing came from a point of another server or timeline.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
     /// Pages that were read again although the WAL named no change.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reread: u64,

@@ -13,7 +13,7 @@ fn standby(site: &Site, name: &str) -> (Cluster, Holdfast) {
         .replace(&format!("port={}", site.pg.port()), &format!("port={}", copy.port()))
         .replace(&site.pg.data_dir().display().to_string(), &copy.data_dir().display().to_string());
     assert_ne!(old, new);
-    let path = site.scratch.write(&format!("{name}.toml"), new);
+    let path = site.scratch.write(format!("{name}.toml"), new);
     (copy, Holdfast::new(&site.scratch, path))
 }
 
@@ -58,9 +58,23 @@ fn on_a_standby(pg_version: PgVersion) {
     restored.stop(StopMode::Fast);
     let verified = hf.run(&["--json", "verify", text(&out["id"])]).ok().json();
     assert_eq!(verified["passed"], true, "{verified}");
+    let doctor = hf.run(&["--json", "doctor"]).ok().json();
+    for line in doctor["checks"].as_array().expect("checks") {
+        assert_ne!(text(&line["status"]), "FAIL", "{line}");
+    }
+    let says = |word: &str| doctor["checks"].to_string().contains(word);
+    assert!(says("the server is a standby: its files") && says("nothing after a promotion"), "{doctor}");
     // The primary goes on with what the standby left.
-    let next = site.backup(&[]);
+    // Hints that the one set and did not log are no missed changes of the other.
+    let _ = site.sql("select count(*) from t");
+    let next = site.backup(&["--reread"]);
     assert_eq!((text(&next["kind"]), &next["parent"]), ("incremental", &full["id"]), "{next}");
+    assert!(next["changes"]["missed"].is_null() && next["changes"]["exact"] == true, "{next}");
+    site.sql("update t set pad = 'newer' where g % 50 = 3; checkpoint");
+    site.pg.wait_archived();
+    caught_up(&site, &copy);
+    let back = hf.run(&["--json", "backup", DB, "--reread"]).ok().json();
+    assert!(back["changes"]["missed"].is_null() && back["changes"]["exact"].is_null(), "{back}");
     let _ = site.hf.run(&["check"]).ok();
     drop(copy);
 }

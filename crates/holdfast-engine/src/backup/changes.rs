@@ -2,7 +2,7 @@
 
 use super::Job;
 use super::window::Window;
-use super::worker::Watched;
+use super::worker::{Watch, Watched};
 use holdfast_core::{Lsn, TimelineId};
 use holdfast_pgformat::changes::CHANGES_VERSION;
 use holdfast_vault::point::ChangeSource;
@@ -17,14 +17,17 @@ impl Job<'_> {
     pub(super) async fn window(&mut self, timeline: TimelineId, redo: Lsn) -> Option<Arc<Window>> {
         let Some(parent) = &self.plan.parent else {
             self.changes = ChangeSource::new("all", &self.plan.reason);
+            self.changes.exact = self.hints_are_logged();
             return None;
         };
+        let all = self.options.reread == Some(100);
+        let exact = self.hints_are_logged() && (all || self.parent_is_exact(timeline));
         self.ctx.monitor.phase("looking up what changed");
         let read = match &self.plan.distrust {
             Some(why) => Err(why.clone()),
             None => Window::read(&self.cluster, &self.source.data_dir, parent, (timeline, redo)).await,
         };
-        match read {
+        let found = match read {
             Ok(w) => {
                 let text = format!(
                     "{} segments of wal since {} name {} blocks",
@@ -42,7 +45,26 @@ impl Job<'_> {
                 self.changes = ChangeSource::new("fingerprints", &text);
                 None
             }
-        }
+        };
+        self.changes.exact = exact;
+        found
+    }
+
+    /// Does every change of a page of this server have a record? A standby sets no hints, but its pages lack
+    /// those that its primary set and did not log.
+    fn hints_are_logged(&self) -> bool {
+        let s = &self.source.server;
+        !s.in_recovery && (s.checksums() || s.setting("wal_log_hints") == "on")
+    }
+
+    fn parent_is_exact(&self, timeline: TimelineId) -> bool {
+        self.plan.parent.as_ref().is_some_and(|p| p.changes.exact && p.timeline == timeline)
+    }
+
+    /// With what pages are judged that the window does not name.
+    pub(super) fn watch(&self, window: &Window) -> Watch {
+        let exact = self.hints_are_logged() && self.parent_is_exact(self.timeline);
+        Watch { from: window.from, exact }
     }
 
     /// What a sample (or all) of the pages that no record names showed.

@@ -32,7 +32,7 @@ use base64::engine::general_purpose::STANDARD as B64;
 use collect::{Collector, Copied, known_packs};
 use copy::copy_files;
 use facts::server_facts;
-use holdfast_core::{Lsn, RunId};
+use holdfast_core::{Lsn, RunId, TimelineId};
 use holdfast_pg::backup::{OnlineBackup, Stopped};
 use holdfast_pg::connect::Session;
 use holdfast_pg::datadir::{Layout, read_control};
@@ -52,7 +52,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wear::Wear;
 use window::Window;
-use worker::{RunPacks, Shared, Watch};
+use worker::{RunPacks, Shared};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Default)]
@@ -124,6 +124,7 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
         begun,
         warnings: Vec::new(),
         changes: ChangeSource::default(),
+        timeline,
         read_bytes: 0,
     };
     let result = job.execute().await;
@@ -216,6 +217,8 @@ struct Job<'a> {
     warnings: Vec<String>,
     /// How changed blocks are found; set when the backup has started.
     changes: ChangeSource,
+    /// Of the server, when the backup had started.
+    timeline: TimelineId,
     read_bytes: u64,
 }
 
@@ -252,6 +255,7 @@ impl Job<'_> {
         let copy_started_at = jiff::Timestamp::now();
         let copying = Instant::now();
         let mut early = need::Early::new(&self.cluster, timeline, backup.start_lsn);
+        self.timeline = timeline;
         let window = self.window(timeline, backup.start_lsn).await;
         let copied = self.copy(&backup, &mut early, window).await?;
         self.judge_sample(&copied.watched);
@@ -335,11 +339,7 @@ impl Job<'_> {
             block_size: bs,
             checksums: self.source.server.checksums(),
             start_lsn: backup.start_lsn,
-            watch: window.as_ref().map(|w| Watch {
-                from: w.from,
-                hints_logged: self.source.server.checksums()
-                    || self.source.server.setting("wal_log_hints") == "on",
-            }),
+            watch: window.as_ref().map(|w| self.watch(w)),
             insert_lsn: AtomicU64::new(backup.start_lsn.0),
             want_lsn: AtomicBool::new(false),
             digests: self.cluster.digests().clone(),

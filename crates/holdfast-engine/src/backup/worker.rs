@@ -112,8 +112,8 @@ pub struct Watched {
 pub struct Watch {
     /// The window's start.
     pub from: Lsn,
-    /// Hint bits are logged (checksums or wal_log_hints): nothing changes without a record.
-    pub hints_logged: bool,
+    /// The parent's pages are those of this server, and hints are logged: nothing changes without a record.
+    pub exact: bool,
 }
 
 /// What all workers share.
@@ -497,10 +497,11 @@ struct TaskState {
 impl Watch {
     /// May this page differ from the parent's although no record of the window names it? One that was
     /// written after the window belongs to the next one; an SP-GiST metapage has a cache that is never
-    /// logged. Without logged hints, one whose LSN did not move since the window's start.
+    /// logged. Where hints are not logged, or the parent is of another server, one whose LSN did not move since
+    /// the window's start.
     fn excuses(&self, page: &[u8], redo: Lsn) -> bool {
         let lsn = page::page_lsn(page).unwrap_or_default();
-        lsn >= redo || page::is_spgist_metapage(page) || (!self.hints_logged && lsn < self.from)
+        lsn >= redo || page::is_spgist_metapage(page) || (!self.exact && lsn < self.from)
     }
 }
 

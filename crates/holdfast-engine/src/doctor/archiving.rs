@@ -13,6 +13,9 @@ use std::time::SystemTime;
 pub(super) async fn check(ctx: &Context, live: &Live, host: &Host) -> Vec<Line> {
     let server = &live.server;
     let mode = server.setting("archive_mode");
+    if server.in_recovery && mode != "always" {
+        return vec![of_standby(mode, server.setting("archive_command"), server.setting("archive_library"))];
+    }
     let db = (ctx.policy.databases.len() > 1).then_some(&ctx.db.name);
     let program = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/holdfast".into());
     let command = server.setting("archive_command");
@@ -48,6 +51,22 @@ pub(super) async fn check(ctx: &Context, live: &Live, host: &Host) -> Vec<Line> 
         lines.extend(ready_files(dir).map(|ready| backlog(&ready, ctx.plan.rpo)));
     }
     lines
+}
+
+/// A standby archives nothing until it is promoted; then it should.
+fn of_standby(mode: &str, command: &str, library: &str) -> Line {
+    const NAME: &str = "postgres.archive-mode";
+    if mode == "on" && !(command.is_empty() && library.is_empty()) {
+        return Line::ok(
+            NAME,
+            "the server is a standby: its primary archives, and it would after a promotion",
+        );
+    }
+    Line::warn(
+        NAME,
+        "the server is a standby, and would archive nothing after a promotion",
+        "set archive_mode = on and the primary's archive_command here too; it has no effect before",
+    )
 }
 
 fn absolute(p: &Path) -> PathBuf {
