@@ -62,15 +62,3 @@ fn archiving_fails() {
     let point = site.backup(&[]);
     assert_eq!(point["warnings"].as_array().map(Vec::len), Some(0), "{point}");
 }
-
-/// This version backs up primaries only, and says so.
-#[test]
-fn a_standby_is_refused() {
-    let mut site = Site::new("standby", PgVersion::NEWEST);
-    let standby = site.pg.standby("standby").start();
-    let _primary = site.move_to(standby);
-    let out = site.hf.run(&["--json", "backup"]).expect_code(13);
-    let (_, message, hint) = crate::common::error_of(&out);
-    assert!(message.contains("standby") && hint.contains("primary"), "{message} {hint}");
-    assert_eq!(site.hf.run(&["--json", "list"]).ok().json()["points"].as_array().map(Vec::len), Some(0));
-}

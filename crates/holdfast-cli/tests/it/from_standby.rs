@@ -58,8 +58,10 @@ fn on_a_standby(pg_version: PgVersion) {
     restored.stop(StopMode::Fast);
     let verified = hf.run(&["--json", "verify", text(&out["id"])]).ok().json();
     assert_eq!(verified["passed"], true, "{verified}");
-    let doctor = hf.run(&["--json", "doctor"]).ok().json();
-    for line in doctor["checks"].as_array().expect("checks") {
+    let doctor = hf.run(&["--json", "doctor"]).json();
+    // The tests' servers run without fsync.
+    for line in doctor["checks"].as_array().expect("checks").iter().filter(|l| l["name"] != "postgres.fsync")
+    {
         assert_ne!(text(&line["status"]), "FAIL", "{line}");
     }
     let says = |word: &str| doctor["checks"].to_string().contains(word);
@@ -70,10 +72,12 @@ fn on_a_standby(pg_version: PgVersion) {
     let next = site.backup(&["--reread"]);
     assert_eq!((text(&next["kind"]), &next["parent"]), ("incremental", &full["id"]), "{next}");
     assert!(next["changes"]["missed"].is_null() && next["changes"]["exact"] == true, "{next}");
-    site.sql("update t set pad = 'newer' where g % 50 = 3; checkpoint");
+    site.sql("update t set pad = 'newer' where g % 50 = 3; select pg_switch_wal(); checkpoint");
     site.pg.wait_archived();
+    site.sql("checkpoint");
     caught_up(&site, &copy);
     let back = hf.run(&["--json", "backup", DB, "--reread"]).ok().json();
+    assert_eq!(text(&back["changes"]["method"]), "wal-maps", "{back}");
     assert!(back["changes"]["missed"].is_null() && back["changes"]["exact"].is_null(), "{back}");
     let _ = site.hf.run(&["check"]).ok();
     drop(copy);

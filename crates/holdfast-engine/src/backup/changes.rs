@@ -74,18 +74,29 @@ impl Job<'_> {
         if watched.missed > 0 {
             self.warn(format!(
                 "{} of {} pages that were read again had changed, and the wal since the parent does not name \
-                 them: incremental points before this one may lack pages, and the next run is a full \
+                 them: {} may lack pages, and the next run is a full \
                  (hint: please report this, with `holdfast list --json`; `holdfast verify` the points that \
                  you count on)",
-                watched.missed, watched.blocks
+                watched.missed,
+                watched.blocks,
+                match self.options.reread {
+                    Some(100) => "incremental points before this one",
+                    _ => "this point and incremental ones before it",
+                }
             ));
         }
+    }
+
+    /// By a hash, so that a rotation of fulls does not take all the turns.
+    fn is_sampled(&self) -> bool {
+        let hash = self.plan.generation.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        hash.is_multiple_of(SAMPLE_EVERY)
     }
 
     pub(super) fn sample_percent(&self, window: &Option<Arc<Window>>) -> u8 {
         match self.options.reread {
             Some(n) => n.min(100),
-            None if window.is_some() && self.plan.generation.is_multiple_of(SAMPLE_EVERY) => SAMPLE_PERCENT,
+            None if window.is_some() && self.is_sampled() => SAMPLE_PERCENT,
             None => 0,
         }
     }

@@ -340,7 +340,7 @@ impl Collector {
                 let fps = vec![fp; count as usize];
                 self.piece(None, Piece { leaf, slot, start, count, at: 0, fps })
             }
-            Found::Done { leaf, slot, changed, end, torn, damaged, watched, rewritten } => {
+            Found::Done { leaf, slot, changed, end, torn, unsettled, damaged, watched, rewritten } => {
                 self.rewritten_bytes += rewritten * u64::from(self.block_size);
                 self.watched.blocks += watched.blocks;
                 self.watched.excused += watched.excused;
@@ -355,6 +355,9 @@ impl Collector {
                     }
                     if torn {
                         s.entry.flags |= flags::TORN;
+                    }
+                    if unsettled {
+                        s.entry.flags |= flags::UNSETTLED;
                     }
                     if !damaged.is_empty() {
                         s.entry.flags |= flags::DAMAGED;

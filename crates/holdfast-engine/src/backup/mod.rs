@@ -237,7 +237,16 @@ impl Job<'_> {
         let standby = self.source.server.in_recovery;
         let backup = OnlineBackup::start(session, &label, true, standby).await?;
         let checkpoint_seconds = waited.elapsed().as_secs_f64();
-        let timeline = read_control(&self.source.data_dir)?.1.checkpoint_copy.timeline;
+        let control = read_control(&self.source.data_dir)?.1;
+        let timeline = control.checkpoint_copy.timeline;
+        // A standby that has followed a promotion begins on the old timeline until its first restartpoint on
+        // the new one, and its pages are past the fork: no WAL of one timeline would make it consistent.
+        if standby && crate::wal::owner::current_timeline(&control) != timeline {
+            return Err(EngineError::failed(
+                "the standby has followed a promotion, and has no restartpoint on the new timeline yet",
+                "run `checkpoint` on the new primary and wait until the standby has replayed it, then run it again",
+            ));
+        }
         // A standby begins at its last restartpoint, which may well lie before the parent's end.
         if let Some(p) = &self.plan.parent
             && !standby
@@ -324,7 +333,9 @@ impl Job<'_> {
                 let reader = PointReader::open(set.clone(), p).await?;
                 let known = known_packs(p, reader.root(), &set)?;
                 let reread = Reread { percent: self.sample_percent(&window), seed: self.plan.generation };
-                let changing = window.as_ref().map_or(p.changed_bytes, |w| w.blocks() * u64::from(bs));
+                // What the parent stored says something of this run only if it was no full.
+                let before = if p.kind == PointKind::Incremental { p.changed_bytes } else { 0 };
+                let changing = window.as_ref().map_or(before, |w| w.blocks() * u64::from(bs));
                 let sizes = (bs, self.policy_vault.pack_size.0);
                 let wear = Wear::plan(reader.root(), &set, sizes, (p.size_bytes, changing));
                 let now = jiff::Timestamp::now();
@@ -422,7 +433,7 @@ impl Job<'_> {
     async fn same_server(&self, stopped: &Stopped) -> Result<()> {
         let (_, control) = read_control(&self.source.data_dir)?;
         if control.system_identifier != self.source.control.system_identifier
-            || control.checkpoint_copy.timeline != stopped.label.start_timeline
+            || crate::wal::owner::current_timeline(&control) != stopped.label.start_timeline
         {
             return Err(EngineError::failed("the timeline changed during the backup", "run it again"));
         }

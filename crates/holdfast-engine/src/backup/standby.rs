@@ -56,7 +56,7 @@ pub async fn gather(
             }
             if !asked && begun.elapsed() > BEFORE_ASKING {
                 asked = true;
-                if let Err(why) = switch_on_primary(ctx).await {
+                if let Err(why) = switch_on_primary(ctx, cluster).await {
                     ctx.monitor.info(format!("waiting for the primary to archive its wal ({why})"));
                 }
             }
@@ -73,9 +73,14 @@ pub async fn gather(
 }
 
 /// Asks the server that this one follows to finish its segment. `Err`: why it was not done, for people.
-async fn switch_on_primary(ctx: &Context) -> Result<(), String> {
+async fn switch_on_primary(ctx: &Context, cluster: &ClusterVault) -> Result<(), String> {
     let at = upstream(ctx).await?;
     let said = Session::connect(&at).await.map_err(|e| e.to_string())?;
+    // An address may lead to somebody else by now.
+    let is = said.text("select system_identifier::text from pg_control_system()").await;
+    if is.map_err(|e| e.to_string())? != cluster.record().system_identifier.to_string() {
+        return Err("primary_conninfo leads to another cluster".into());
+    }
     said.text("select pg_switch_wal()::text").await.map_err(|e| e.to_string())?;
     Ok(())
 }

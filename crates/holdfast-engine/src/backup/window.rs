@@ -140,7 +140,8 @@ impl Window {
         let set = &self.changes.set;
         let (tablespace, database) = (file.tablespace.oid(), file.database);
         let rel = RelFileLocator { tablespace, database, relation: file.relfilenode };
-        let unsure = parent.flags & (flags::TORN | flags::DAMAGED | flags::UNSETTLED) != 0;
+        // A torn page that the parent took had an LSN behind its start: the window names it.
+        let unsure = parent.flags & (flags::DAMAGED | flags::UNSETTLED) != 0;
         if set.is_whole(tablespace, database) || unsure {
             return Judged::Whole;
         }
@@ -253,6 +254,78 @@ fn text(e: impl std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_pgformat::changes::{ChangeSet, Effect};
+    use holdfast_pgformat::path::Tablespace;
+    use holdfast_vault::manifest::EntryKind;
+
+    /// Blocks of 8 KiB, files of 100 of them; relation 9 of database 5: block 3 and 150 named, cut to 170.
+    #[test]
+    fn files_are_judged_by_their_part_of_the_relation() {
+        let rel = |n| RelFileLocator { tablespace: 1663, database: 5, relation: n };
+        let mut set = ChangeSet::new();
+        let main = Fork::Main;
+        for block in [3, 150, 180] {
+            set.apply(Effect::Block { rel: rel(9), fork: main, block });
+        }
+        set.apply(Effect::Limit { rel: rel(9), fork: main, blocks: 170 });
+        set.apply(Effect::Block { rel: rel(9), fork: main, block: 185 });
+        let w = Window {
+            from: Lsn(1),
+            to: Lsn(2),
+            changes: WindowChanges {
+                set,
+                full_page_writes_off: false,
+                start: Lsn(0),
+                end: Lsn(3),
+                timeline: TimelineId(1),
+                segments: 1,
+            },
+        };
+        let judge = |n: u32, fork, segment_no: u32, before: u64, now: u64, fl: u8| {
+            let file = RelationFork {
+                tablespace: Tablespace::Default,
+                database: 5,
+                relfilenode: n,
+                fork,
+                segment_no,
+            };
+            let parent = Entry {
+                path: b"base/5/9".to_vec(),
+                kind: EntryKind::File,
+                flags: fl,
+                mode: 0,
+                uid: 0,
+                gid: 0,
+                size: before,
+                mtime_ns: 0,
+                ctime_ns: 0,
+                inode: 0,
+                link: Vec::new(),
+                damaged: Vec::new(),
+                layers: Vec::new(),
+            };
+            w.judge(&file, &parent, now, (8192, 100))
+        };
+        let b = |n: u64| n * 8192;
+        let blocks = |r: &[(u32, u32)]| Judged::Blocks(r.to_vec());
+        assert_eq!(judge(9, main, 0, b(100), b(100), 0), blocks(&[(3, 1)]));
+        // Block 150 is the fiftieth of the second file; from 170 on everything counts.
+        assert_eq!(judge(9, main, 1, b(100), b(100), 0), blocks(&[(50, 1), (70, 30)]));
+        assert_eq!(judge(9, main, 1, b(60), b(65), 0), blocks(&[(50, 1), (60, 5)]));
+        assert_eq!(judge(9, main, 1, b(100), b(70), 0), blocks(&[(50, 1)]));
+        assert_eq!(judge(9, main, 1, b(100), b(69), 0), Judged::Whole, "shorter than anybody said");
+        assert_eq!(judge(9, main, 2, b(10), b(10), 0), blocks(&[(0, 10)]));
+        assert_eq!(judge(8, main, 0, b(10), b(10), 0), blocks(&[]));
+        assert_eq!(judge(8, main, 0, b(10), b(12), 0), blocks(&[(10, 2)]));
+        assert_eq!(judge(8, main, 0, b(10), b(9), 0), Judged::Whole);
+        assert_eq!(judge(8, main, 0, b(10) + 1, b(11), 0), Judged::Whole);
+        assert_eq!(judge(8, main, 0, b(10), b(10), flags::UNSETTLED), Judged::Whole);
+        assert_eq!(judge(8, main, 0, b(10), b(10), flags::DAMAGED), Judged::Whole);
+        assert_eq!(judge(8, main, 0, b(10), b(10), flags::TORN), blocks(&[]));
+        assert_eq!(judge(8, Fork::Vm, 0, b(1), b(1), 0), Judged::ByTimes);
+        assert_eq!(judge(9, Fork::Vm, 0, b(1), b(1), 0), Judged::Whole);
+        assert_eq!(judge(9, main, u32::MAX, b(1), b(1), 0), Judged::Whole);
+    }
 
     #[test]
     fn runs_join() {

@@ -84,6 +84,7 @@ pub enum Found {
         changed: u32,
         end: Option<u64>,
         torn: bool,
+        unsettled: bool,
         damaged: Vec<(u32, String)>,
         watched: Watched,
         rewritten: u64,
@@ -274,6 +275,7 @@ impl<'a> Worker<'a> {
             changed: state.changed,
             end: state.end,
             torn: state.torn,
+            unsettled: state.unsettled,
             damaged: state.damaged,
             watched: state.watched,
             rewritten: state.rewritten,
@@ -314,6 +316,8 @@ impl<'a> Worker<'a> {
                     false if rotten || watch.excuses(bytes, self.shared.start_lsn) => {
                         st.watched.excused += 1;
                     }
+                    // It may be on its way to disk at this moment: the old header before a new content.
+                    false if is_changing(file, f, block, bytes)? => st.watched.excused += 1,
                     false => st.watched.missed += 1,
                 }
             }
@@ -410,6 +414,7 @@ impl<'a> Worker<'a> {
                 // Truncated under our hands: the task's end will be found by the next read.
                 bytes.copy_from_slice(&original);
                 st.torn = true;
+                st.unsettled = true;
                 return Ok(());
             }
             if verify(bytes).is_good() {
@@ -418,6 +423,7 @@ impl<'a> Worker<'a> {
             if attempt >= 5 && *bytes != original[..] {
                 // Still changing after a while: whoever writes it also logs it.
                 st.torn = true;
+                st.unsettled = true;
                 return Ok(());
             }
         }
@@ -486,6 +492,8 @@ struct TaskState {
     changed: u32,
     end: Option<u64>,
     torn: bool,
+    /// A page was taken that nothing vouches for: the next run reads the file whole.
+    unsettled: bool,
     damaged: Vec<(u32, String)>,
     watched: Watched,
     /// Unchanged blocks that were stored anew.
@@ -500,8 +508,12 @@ impl Watch {
     /// logged. Where hints are not logged, or the parent is of another server, one whose LSN did not move since
     /// the window's start.
     fn excuses(&self, page: &[u8], redo: Lsn) -> bool {
+        // Zeros come without a record when a file grows, again after it was cut behind the window.
         let lsn = page::page_lsn(page).unwrap_or_default();
-        lsn >= redo || page::is_spgist_metapage(page) || (!self.exact && lsn < self.from)
+        lsn >= redo
+            || page::is_new(page)
+            || page::is_spgist_metapage(page)
+            || (!self.exact && lsn < self.from)
     }
 }
 
@@ -522,6 +534,15 @@ impl Shared {
         }
         false
     }
+}
+
+/// Is a block another one a moment later?
+fn is_changing(file: &File, f: &FileJob, block: u32, seen: &[u8]) -> Result<bool> {
+    std::thread::sleep(Duration::from_millis(50));
+    let mut again = vec![0; seen.len()];
+    let at = u64::from(block) * seen.len() as u64;
+    let n = read_full(file, &mut again, at).map_err(EngineError::io("read", &f.path))?;
+    Ok(n < seen.len() || again != seen)
 }
 
 /// Reads until `buf` is full or the file ends.

@@ -49,6 +49,7 @@ impl CopyFile {
             changed: self.changed.load(Ordering::Acquire),
             end: None,
             torn: false,
+            unsettled: false,
             damaged: Vec::new(),
             watched: Watched::default(),
             rewritten: 0,

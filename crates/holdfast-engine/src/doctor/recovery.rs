@@ -269,7 +269,8 @@ async fn archive_owner(ctx: &Context, stock: Option<&Stock>, live: &Live, host: 
     const NAME: &str = "recovery.archive-owner";
     let cluster = stock?.cluster.as_ref()?;
     let dir = host.data_dir.as_deref()?;
-    if !token_exists(&ctx.state, &ctx.db.name) {
+    // A standby's archive is its primary's.
+    if !token_exists(&ctx.state, &ctx.db.name) || live.server.in_recovery {
         return None;
     }
     let token = ctx.state.owner_token(&ctx.db.name, dir).ok()?;
