@@ -214,7 +214,7 @@ fn print_selection(s: &Selection) {
     }
     if !s.left_out.is_empty() {
         output::line(
-            "hint: nobody can connect to what is left out; drop these databases once the copy is started",
+            "note      nobody can connect to what is left out: drop these databases once the copy is started",
         );
     }
 }
