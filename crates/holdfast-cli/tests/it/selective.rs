@@ -1,7 +1,7 @@
 //! `restore --only-database`: the databases that are named come back whole, the others as holes that
 //! nobody can connect to, and recovery takes it all the same.
 
-use crate::common::{Site, error_of, fingerprint, path_text, server};
+use crate::common::{Site, error_of, fingerprint, path_text, server, text};
 use holdfast_testkit::damage::files_under;
 use holdfast_testkit::{Cluster, PgVersion, Scratch, StopMode, version};
 use serde_json::Value;
@@ -68,7 +68,7 @@ fn keeps_what_is_named(pg_version: PgVersion, checksums: bool, full_page_writes:
         site.pg.sql(db, "create table t as select g from generate_series(1, 1000) g");
     }
     let point = site.backup(&[]);
-    let shown = site.hf.run(&["--json", "show", point["id"].as_str().expect("an id")]).ok().json();
+    let shown = site.hf.run(&["--json", "show", text(&point["id"])]).ok().json();
     assert!(names(&shown["point"]["databases"]).contains(&"wanted".to_owned()), "{shown}");
 
     for db in ["wanted", "other"] {
@@ -242,7 +242,7 @@ fn selective_names_and_refusals() {
     for db in ["one", "Two \"2\"", "late_template"] {
         site.sql(&format!("create database \"{}\"", db.replace('"', "\"\"")));
     }
-    let _ = site.backup(&[]);
+    let point = site.backup(&[]);
     site.pg.wait_archived();
     let (code, message, hint) =
         error_of(&site.try_restore("copy", &["--only-database", "tow"]).expect_code(10));
@@ -254,6 +254,8 @@ fn selective_names_and_refusals() {
     assert!(!site.scratch.path("copy").exists());
     let standby = site.try_restore("copy", &["--only-database", "one", "--standby"]);
     let _ = standby.expect_code(2);
+    // `show` has the names, too.
+    let _ = site.hf.run(&["show", text(&point["id"])]).ok().says(&format!("one (oid {})", oid(&site, "one")));
     // By OID, and two of them.
     let both = ["--only-database", &oid(&site, "one"), "--only-database", "Two \"2\"", "--plan"];
     let plan = site.restore("copy", &both);
