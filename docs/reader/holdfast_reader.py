@@ -422,7 +422,7 @@ class Point:
 # --- commands -------------------------------------------------------------------------------------
 def cmd_list(vault, args):
     fields = """id kind parent started_at finished_at stop_time redo_lsn start_lsn stop_lsn timeline size_bytes files changed_bytes
-        stored_bytes tags note host tool generation wal damaged server changes tablespaces""".split()
+        stored_bytes tags note host tool generation wal damaged server changes tablespaces databases""".split()
     clusters = [{"database": c.database, "cluster": c.id, "major": c.record("cluster", "cluster")["major"],
                  "points": [{f: p.record.get(f) for f in fields} for p in c.points()], "segments": c.segments()} for c in vault.clusters()]
     print(json.dumps({"vault": vault.id.hex(), "clusters": clusters}, indent=2))

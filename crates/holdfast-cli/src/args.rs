@@ -184,6 +184,9 @@ pub struct RestoreArgs {
     /// Over the directory that is there: rewrite what differs, remove what is not in the point
     #[arg(long)]
     pub delta: bool,
+    /// Only this database, by name or OID; repeatable. The others are left out, and cannot be connected to
+    #[arg(long, value_name = "DATABASE", conflicts_with = "standby")]
+    pub only_database: Vec<String>,
     /// As a standby: keeps recovering from the archive, and from a primary if one is named
     #[arg(long, conflicts_with_all = ["target", "target_action", "exclusive"])]
     pub standby: bool,

@@ -125,6 +125,13 @@ pub struct Tablespace {
     pub location: String,
 }
 
+/// A database of the cluster, as it was called when the backup ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseEntry {
+    pub oid: u32,
+    pub name: String,
+}
+
 /// A recovery point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Point {
@@ -149,6 +156,9 @@ pub struct Point {
     /// Base64 of `global/pg_control`, read after every other file.
     pub control_file: String,
     pub tablespaces: Vec<Tablespace>,
+    /// Empty: not recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<DatabaseEntry>,
     /// Symbolic link of pg_wal, if it was one.
     pub wal_link: Option<String>,
     pub server: ServerFacts,

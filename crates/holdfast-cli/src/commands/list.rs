@@ -6,6 +6,7 @@ use crate::output;
 use crate::policy;
 use holdfast_core::{ByteSize, time};
 use holdfast_engine::catalog::{self, Listing, PointView};
+use holdfast_engine::restore::select::label;
 use serde_json::json;
 
 pub async fn list(cli: &Cli, database: Option<&str>) -> Done {
@@ -131,6 +132,10 @@ fn show_text(p: &holdfast_vault::point::Point, vault: &str, v: Option<&holdfast_
     }
     for (k, val) in &p.tags {
         rows.push(("tag", format!("{k}={val}")));
+    }
+    if !p.databases.is_empty() {
+        let names: Vec<String> = p.databases.iter().map(|d| label(d.oid, Some(&d.name))).collect();
+        rows.push(("databases", names.join(", ")));
     }
     for t in &p.tablespaces {
         rows.push(("tablespace", format!("{} at {}", t.oid, t.location)));

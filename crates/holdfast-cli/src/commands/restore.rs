@@ -6,6 +6,7 @@ use crate::{failure, output};
 use holdfast_core::{ByteSize, TimelineId, time};
 use holdfast_engine::restore::delta::{DeltaPlan, Found};
 use holdfast_engine::restore::plan::RestorePlan;
+use holdfast_engine::restore::select::{Selection, label};
 use holdfast_engine::restore::settings::TargetAction;
 use holdfast_engine::restore::target::{ServerTarget, Target, TimelineChoice};
 use holdfast_engine::restore::{self, RestoreOptions, Standby};
@@ -38,6 +39,7 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
     };
     o.exclusive = a.exclusive;
     o.delta = a.delta;
+    o.only_databases = a.only_database.clone();
     if a.standby {
         if a.timeline != "latest" {
             return Err(failure::usage(
@@ -79,11 +81,16 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
     progress.finish();
     let r = result?;
     if cli.json {
-        output::json(&json!({
+        let mut done = json!({
             "to": r.plan.to, "point": r.plan.point, "timeline": r.plan.timeline, "target": r.plan.server_target,
             "bytes": r.bytes, "fetched_bytes": r.fetched_bytes, "files": r.files, "seconds": r.seconds,
             "delta": r.delta, "notes": r.plan.notes, "plan": r.plan,
-        }));
+        });
+        if let Some(s) = &r.plan.selection {
+            done["databases"] = json!(s.databases);
+            done["databases_left_out"] = json!(s.left_out);
+        }
+        output::json(&done);
     } else {
         // What was compared is dealt with, too.
         let bytes = if r.delta.is_some() { r.plan.size_bytes } else { r.bytes };
@@ -106,6 +113,9 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
             ));
         }
         output::line(&format!("target: {}", describe(&r.plan)));
+        if let Some(s) = &r.plan.selection {
+            print_selection(s);
+        }
         let own = r.plan.set.iter().any(|(k, v)| k == "archive_mode" && v != "off");
         let archiving = if own { "" } else { ". archiving is off in the copy" };
         output::line(&format!(
@@ -181,6 +191,9 @@ fn print_plan(p: &RestorePlan) {
     if let Some(d) = &p.delta {
         print_delta(d);
     }
+    if let Some(s) = &p.selection {
+        print_selection(s);
+    }
     if p.replaces_partial {
         output::line("note      the directory holds a restore that was broken off; it is emptied first");
     }
@@ -188,6 +201,23 @@ fn print_plan(p: &RestorePlan) {
         output::line(&format!("note      {n}"));
     }
     output::line("nothing was touched: leave out --plan to do it");
+}
+
+fn print_selection(s: &Selection) {
+    let names: Vec<String> = s.databases.iter().map(|d| label(d.oid, d.name.as_deref())).collect();
+    output::line(&format!("databases {}", names.join(", ")));
+    for d in &s.left_out {
+        let what = match d.copied_from {
+            Some(from) => format!("recovery makes it as a copy of {from}"),
+            None => ByteSize(d.bytes).to_string(),
+        };
+        output::line(&format!("left out  {} ({what})", label(d.oid, d.name.as_deref())));
+    }
+    if !s.left_out.is_empty() {
+        output::line(
+            "note      nobody can connect to what is left out: drop these databases once the copy is started",
+        );
+    }
 }
 
 fn print_delta(d: &DeltaPlan) {

@@ -14,6 +14,7 @@ mod retention;
 mod s3;
 mod safety;
 mod scattered;
+mod selective;
 mod standby;
 mod tablespaces;
 mod targets;

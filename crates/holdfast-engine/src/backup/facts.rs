@@ -1,9 +1,10 @@
 //! What a point records about the server besides its files (R11): later rules will ask for it.
 
 use crate::error::Result;
+use holdfast_pg::connect::Session;
 use holdfast_pg::server::Server;
 use holdfast_pgformat::control::ControlFile;
-use holdfast_vault::point::ServerFacts;
+use holdfast_vault::point::{DatabaseEntry, ServerFacts};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -54,6 +55,19 @@ pub fn server_facts(s: &Server, control: &ControlFile, data_dir: &Path) -> Resul
         locale_provider: String::new(),
         superuser: s.superuser.clone(),
     })
+}
+
+/// Databases by OID, but for those whose `DROP` was broken off.
+pub async fn databases(s: &Session) -> Result<Vec<DatabaseEntry>> {
+    let sql = "select oid::bigint, datname::text from pg_database where datconnlimit <> -2 order by oid";
+    let bad = |e: String| holdfast_pg::PgError::Query { what: "pg_database".into(), why: e };
+    let mut out = Vec::new();
+    for row in s.rows(sql, &[]).await? {
+        let oid: i64 = row.try_get(0).map_err(|e| bad(e.to_string()))?;
+        let name = row.try_get(1).map_err(|e| bad(e.to_string()))?;
+        out.push(DatabaseEntry { oid: u32::try_from(oid).map_err(|e| bad(e.to_string()))?, name });
+    }
+    Ok(out)
 }
 
 /// Configuration files that live elsewhere (Debian keeps them in /etc/postgresql).

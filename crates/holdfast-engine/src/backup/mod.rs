@@ -38,7 +38,8 @@ use holdfast_pg::connect::Session;
 use holdfast_pg::datadir::{Layout, read_control};
 use holdfast_pg::server::{Server, insert_lsn};
 use holdfast_vault::point::{
-    Aborted, ChangeSource, Cluster, FailedRun, FrameJson, Lease, PackJson, Point, PointKind, Tablespace,
+    Aborted, ChangeSource, Cluster, DatabaseEntry, FailedRun, FrameJson, Lease, PackJson, Point, PointKind,
+    Tablespace,
 };
 use holdfast_vault::reader::{PackSet, PointReader};
 use holdfast_vault::vault::hex;
@@ -270,6 +271,7 @@ impl Job<'_> {
         self.judge_sample(&copied.watched);
         let copy_seconds = copying.elapsed().as_secs_f64();
         self.add_new_tablespaces()?;
+        let databases = self.databases(backup.session()).await;
         // Everything else is read: pg_control comes last (trap 18).
         let (control_bytes, _) = read_control(&self.source.data_dir)?;
         ctx.monitor.phase("waiting for wal");
@@ -281,7 +283,8 @@ impl Job<'_> {
         let wal_seconds = waited.elapsed().as_secs_f64();
         ctx.monitor.phase("committing");
         let rewritten_bytes = copied.rewritten_bytes;
-        let point = self.point(copied, stopped, start_lsn, control_bytes, copy_started_at, wal)?;
+        let mut point = self.point(copied, stopped, start_lsn, control_bytes, copy_started_at, wal)?;
+        point.databases = databases;
         self.cluster.commit_point(point.clone()).await?;
         Ok(BackupReport {
             reason: match self.plan.parent {
@@ -302,6 +305,14 @@ impl Job<'_> {
     fn warn(&mut self, text: String) {
         self.ctx.monitor.warning(text.clone());
         self.warnings.push(text);
+    }
+
+    /// Names are a convenience of `restore --only-database`: no reason for a backup to fail.
+    async fn databases(&mut self, session: &Session) -> Vec<DatabaseEntry> {
+        facts::databases(session).await.unwrap_or_else(|e| {
+            self.warn(format!("the names of the databases are not recorded: {e}"));
+            Vec::new()
+        })
     }
 
     /// A tablespace that was made while files were copied has files in the point, and so must have its
@@ -512,6 +523,7 @@ impl Job<'_> {
                     Some(Tablespace { oid: t.oid, location })
                 })
                 .collect(),
+            databases: Vec::new(),
             wal_link: self.source.layout.wal_link.as_ref().map(|p| p.to_string_lossy().into_owned()),
             server: server_facts(s, &self.source.control, &self.source.data_dir)?,
             changes: self.changes.clone(),

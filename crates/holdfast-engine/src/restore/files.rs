@@ -7,12 +7,16 @@
 //!
 //! Holes stay holes: blocks of zeros are not written.
 //!
+//! With [`Work::selection`] databases are left out: their relations become holes of the right length.
+//!
 //! With [`Work::compare`] a file that is there is compared first (`compare`), and only frames
 //! with blocks that differ are fetched.
 
 use super::compare::{self, CompareJob};
 use super::fetch::{self, ReadJob, Wanted};
+use super::select::{Selection, Treat};
 use crate::error::{EngineError, Result};
+use crate::state::write_atomic;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use holdfast_core::Monitor;
 use holdfast_vault::VaultError;
@@ -140,6 +144,8 @@ pub struct Work<'a> {
     pub owner: Owner,
     pub block_size: u32,
     pub workers: usize,
+    /// Only these databases.
+    pub selection: Option<&'a Selection>,
     /// Files that are there are compared by these, and written over.
     pub compare: Option<Digests>,
     pub monitor: Arc<dyn Monitor>,
@@ -280,11 +286,35 @@ fn plan_entry(
         }
         EntryKind::File => {}
     }
+    let hollow = match work.selection.map_or(Treat::Whole, |s| s.treat(&entry.path)) {
+        Treat::Whole => false,
+        Treat::Hollow => true,
+        Treat::Mark(text) => {
+            write_atomic(&path, text.as_bytes(), entry.mode)?;
+            shared.written.files.fetch_add(1, Ordering::Relaxed);
+            return chown(&path, owner);
+        }
+    };
     let local_size = match &work.compare {
+        // A hole is made, not compared: what is there would have to be read, and cut out.
+        Some(_) if hollow => remove(&path)?,
         Some(_) => compare::take_over(&path, entry, owner)?,
         None => None,
     };
     let blocks = entry.blocks(block_size) as u32;
+    let mut target = Target {
+        path,
+        existing: local_size.is_some(),
+        file: Mutex::new(None),
+        size: entry.size,
+        mode: entry.mode,
+        owner,
+        pieces_left: AtomicU32::new(0),
+        mtime_ns: entry.mtime_ns,
+    };
+    if hollow {
+        return out.sync.send(Arc::new(target)).map_err(|_| EngineError::Cancelled);
+    }
     let (layers, fps) = if entry.size > 0 {
         shared.rt.block_on(reader.entry_layers(leaf, entry, local_size.is_some(), cache))?
     } else {
@@ -305,16 +335,6 @@ fn plan_entry(
         }
         .into());
     }
-    let mut target = Target {
-        path,
-        existing: local_size.is_some(),
-        file: Mutex::new(None),
-        size: entry.size,
-        mode: entry.mode,
-        owner,
-        pieces_left: AtomicU32::new(0),
-        mtime_ns: entry.mtime_ns,
-    };
     if let Some(local_size) = local_size.filter(|_| entry.size > 0) {
         let jobs = compare::jobs(target, flat, fps, local_size, block_size);
         for job in jobs {
@@ -330,6 +350,14 @@ fn plan_entry(
     }
     let all = flat.runs.iter().filter_map(|r| put(&flat, r, r.start, r.end(), &target, block_size));
     out.wanted.send(all.collect()).map_err(|_| EngineError::Cancelled)
+}
+
+/// Removes a file that may be there; none of it is left to compare.
+fn remove(path: &Path) -> Result<Option<u64>> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(EngineError::io("remove", path)(e)),
+        _ => Ok(None),
+    }
 }
 
 /// Blocks `from` to `to` of a run, and the frame that has them; `None` for zeros.

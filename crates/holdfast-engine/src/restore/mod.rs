@@ -13,7 +13,8 @@
 //! again empties it and starts over.
 //!
 //! With [`RestoreOptions::delta`] a directory that exists becomes the point instead ([`delta`]); with
-//! [`RestoreOptions::standby`] the copy follows a primary instead of ending recovery.
+//! [`RestoreOptions::standby`] the copy follows a primary instead of ending recovery; with
+//! [`RestoreOptions::only_databases`] the others are left out ([`select`]).
 
 pub mod choose;
 mod compare;
@@ -23,6 +24,7 @@ mod fetch;
 pub mod files;
 mod finish;
 pub mod plan;
+pub mod select;
 pub mod settings;
 pub mod surplus;
 pub mod target;
@@ -65,6 +67,8 @@ pub struct RestoreOptions {
     pub wal_from: Option<PathBuf>,
     /// Over what is there, writing only what differs.
     pub delta: bool,
+    /// Only these databases, by name or OID. Empty: all.
+    pub only_databases: Vec<String>,
     /// As a replica.
     pub standby: Option<Standby>,
     /// The program and policy that the copy's restore_command names.
@@ -85,6 +89,7 @@ impl RestoreOptions {
             set: Vec::new(),
             wal_from: None,
             delta: false,
+            only_databases: Vec::new(),
             standby: None,
             program,
         }
@@ -162,8 +167,18 @@ pub async fn execute(
         let compare = plan.delta.is_some().then_some(digests);
         let rt = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
-            let work =
-                Work { reader: &reader, paths: &places, owner, block_size, workers, compare, monitor, rt };
+            let selection = places.plan.selection.as_ref();
+            let work = Work {
+                reader: &reader,
+                paths: &places,
+                owner,
+                block_size,
+                workers,
+                selection,
+                compare,
+                monitor,
+                rt,
+            };
             write_all(&work, &written)
         })
     };

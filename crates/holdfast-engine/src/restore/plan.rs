@@ -1,6 +1,8 @@
 //! What a restore will do, before it does it. Printable as text and as JSON; touches nothing.
 
+use super::created;
 use super::delta::{self, DeltaPlan};
+use super::select::{self, Selection};
 use super::settings::{TargetAction, preload};
 use super::target::{Resolved, ServerTarget, Target, resolve};
 use super::{RestoreOptions, Standby};
@@ -60,6 +62,9 @@ pub struct RestorePlan {
     pub replaces_partial: bool,
     /// The directory is restored over: only what differs is written.
     pub delta: Option<DeltaPlan>,
+    /// Not all of its databases are restored.
+    #[serde(flatten)]
+    pub selection: Option<Selection>,
     /// The copy follows a primary instead of ending recovery.
     pub standby: Option<Standby>,
     pub recovery_settings: BTreeMap<String, String>,
@@ -142,18 +147,27 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         notes.extend(d.notes(&o.to, &tablespaces)?);
         over = Some(d);
     }
+    let selection = match o.only_databases.is_empty() {
+        true => None,
+        false => {
+            let copies = created::copies_in_replay(&archive, &r.wal, r.until).await?;
+            let reader = PointReader::open(PackSet::new(cluster.clone()), p).await?;
+            Some(select::choose(p, &reader, &o.only_databases, &copies).await?)
+        }
+    };
+    let size_bytes = p.size_bytes - selection.as_ref().map_or(0, Selection::left_out_bytes).min(p.size_bytes);
     let free = free_bytes(&o.to);
     // What is there is written over.
     let reused = over.as_ref().map_or(0, |d| d.seen.bytes);
     if let Some(free) = free
-        && free + reused < p.size_bytes + (64 << 20)
+        && free + reused < size_bytes + (64 << 20)
     {
         return Err(EngineError::refused(
             format!(
-                "`{}` has {} free, and the point needs {}",
+                "`{}` has {} free, and the restore needs {}",
                 o.to.display(),
                 ByteSize(free),
-                ByteSize(p.size_bytes)
+                ByteSize(size_bytes)
             ),
             "make room, or restore somewhere else",
         ));
@@ -188,7 +202,7 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         to: o.to.clone(),
         tablespaces,
         postgres_version: format!("{}.{}", major, p.server.version_num % 10_000),
-        size_bytes: p.size_bytes,
+        size_bytes,
         free_bytes: free,
         files: p.files,
         wal_from: p.redo_lsn,
@@ -200,6 +214,7 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         bounded: !matches!(o.target, Target::EndOfWal),
         replaces_partial,
         delta: over,
+        selection,
         standby: o.standby.clone(),
         recovery_settings: p.server.recovery_settings.clone(),
         shared_preload_libraries: p.server.shared_preload_libraries.clone(),

@@ -210,12 +210,19 @@ pub fn render(plan: &RestorePlan, restore_command: &str, programs: Option<&Progr
     set("max_logical_replication_workers", "0");
     let (preload, _) = preload(&plan.shared_preload_libraries, programs);
     set("shared_preload_libraries", &preload);
+    let mut left_out = String::new();
+    if let Some(s) = plan.selection.as_ref().filter(|s| !s.left_out.is_empty()) {
+        // Some records name a page without its image (`super::select`); on a page of zeros the server
+        // would stop. What it passes over stands in its log.
+        set("ignore_invalid_pages", "on");
+        left_out = s.comment();
+    }
     for (k, v) in &plan.set {
         set(k, v);
     }
     format!(
         "\n# --- written by holdfast: restore of point {} ---\n# archiving is off until you turn it on: remove \
-         `archive_mode` below, then run `holdfast wal adopt`\n{out}# --- end of holdfast ---\n",
+         `archive_mode` below, then run `holdfast wal adopt`\n{left_out}{out}# --- end of holdfast ---\n",
         plan.point
     )
 }

@@ -3,7 +3,7 @@
 //! A target that cannot be reached is refused here, before a byte is written, with the nearest that
 //! can: PostgreSQL itself would find out after hours of replay, or end early.
 
-use super::created::{self, CreatedTablespace};
+use super::created::{self, CreatedTablespace, Until};
 use crate::error::{EngineError, Result};
 use crate::wal::archive::WalArchive;
 use holdfast_core::time::rfc3339;
@@ -63,6 +63,8 @@ pub struct Resolved {
     pub wal_end_time: Option<Timestamp>,
     /// Tablespaces that replay will create, wherever the map points.
     pub created_tablespaces: Vec<CreatedTablespace>,
+    /// How far replay goes.
+    pub until: Until,
     pub notes: Vec<String>,
 }
 
@@ -164,16 +166,17 @@ impl Path {
         mut notes: Vec<String>,
     ) -> Result<Resolved> {
         self.complete(archive)?;
-        let until = until.unwrap_or(match &server {
+        let lsn = until.unwrap_or(match &server {
             ServerTarget::Lsn(l) => *l,
             ServerTarget::Immediate => self.point.stop_lsn,
             _ => Lsn(u64::MAX),
         });
-        let until_time = match &server {
+        let time = match &server {
             ServerTarget::Time(t) => t.as_microsecond(),
             _ => i64::MAX,
         };
-        let created_tablespaces = created::in_replay(archive, &self.wal, until, until_time).await?;
+        let until = Until { lsn, time };
+        let created_tablespaces = created::in_replay(archive, &self.wal, until).await?;
         let (wal_end, wal_end_time) = match end_of(archive, &self.wal, &self.point).await {
             Ok(end) => end,
             // Replay stops before it gets there.
@@ -198,6 +201,7 @@ impl Path {
             wal_end,
             wal_end_time,
             created_tablespaces,
+            until,
             notes,
         })
     }

@@ -399,7 +399,7 @@ async fn print_new_examples() {
 #[test]
 fn every_field_of_every_record_is_described() {
     use holdfast_vault::point::{
-        Aborted, DamagedPage, FailedRun, Owner, PackJson, Tablespace, Verified, WalNeed,
+        Aborted, DamagedPage, DatabaseEntry, FailedRun, Owner, PackJson, Tablespace, Verified, WalNeed,
     };
     let text = |v: &str| v.to_string();
     let t = jiff::Timestamp::UNIX_EPOCH;
@@ -408,6 +408,7 @@ fn every_field_of_every_record_is_described() {
     point.wal = vec![WalNeed { name: SEGMENT.parse().unwrap(), digest: text("") }];
     point.damaged = vec![DamagedPage { path: text(""), block: 1, what: text("") }];
     point.tablespaces = vec![Tablespace { oid: 1, location: text("") }];
+    point.databases = vec![DatabaseEntry { oid: 1, name: text("") }];
     point.server.recovery_settings.clear();
     let bodies = [
         Body::Point(Box::new(point)),

@@ -54,6 +54,7 @@ pub fn point(run: &RunId) -> Point {
         backup_label: "START WAL LOCATION: …\n".into(),
         tablespace_map: String::new(),
         tablespaces: vec![],
+        databases: vec![],
         wal_link: None,
         control_file: "Y29udHJvbA==".into(),
         server: ServerFacts {
