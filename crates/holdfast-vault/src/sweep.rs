@@ -379,8 +379,9 @@ async fn judge(
     }
     let doomed = |l: Listed| Doomed { name: l.name, size: l.size };
     let noted: BTreeSet<RunId> = notes.iter().filter_map(|l| run_folder(&l.name)).collect();
-    let gone_before =
-        self::removed(cluster, &condemned, noted.into_iter().filter(|run| !committed(run))).await?;
+    // Also one that was declared dead after its point had gone: somebody saw its lease, and no point.
+    let stays = |run: &RunId| live_ids.contains(run) || going.contains(run);
+    let gone_before = self::removed(cluster, &condemned, noted.into_iter().filter(|run| !stays(run))).await?;
     for l in notes {
         let Some(run) = run_folder(&l.name) else { continue };
         if going.contains(&run) || gone_before.contains(&run) {

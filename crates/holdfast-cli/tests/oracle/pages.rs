@@ -170,6 +170,13 @@ fn mask(page: &mut [u8], number: usize, vm: bool) {
         return;
     }
     let kind = kind(page).1;
+    // GIN_DELETED: replay makes the page anew, the server that deleted it leaves its content (gin_mask;
+    // `shiftList` and `ginRedoDeleteListPages`, src/backend/access/gin/).
+    if kind == Kind::Gin && u16_at(page, special + 6) & 4 != 0 {
+        page[12..16].fill(0);
+        page[HEADER..].fill(0);
+        return;
+    }
     // GIN and SP-GiST keep pd_lower honest only on some pages.
     if kind != Kind::Gin || lower > HEADER {
         page[lower..upper].fill(0);
