@@ -128,3 +128,17 @@ impl EngineError {
         matches!(self, EngineError::Vault(e) if e.retryable())
     }
 }
+
+/// The outcome of threads that work together. One fault makes the others see a closed channel, or stop: the
+/// first real reason is the one to tell.
+pub fn first_reason(results: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let mut cancelled = false;
+    for r in results {
+        match r {
+            Ok(()) => {}
+            Err(EngineError::Cancelled) => cancelled = true,
+            Err(e) => return Err(e),
+        }
+    }
+    if cancelled { Err(EngineError::Cancelled) } else { Ok(()) }
+}

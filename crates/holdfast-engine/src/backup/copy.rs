@@ -4,7 +4,7 @@ use super::collect::{Collector, Copied};
 use super::judge::ParentTree;
 use super::source::Source;
 use super::worker::{RunPacks, Shared, Worker};
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, Result, first_reason};
 use holdfast_vault::codec::Compressor;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -46,16 +46,11 @@ pub fn copy_files(
         for h in handles {
             results.push(h.join().unwrap_or_else(|_| Err(EngineError::Worker("a copy".into()))));
         }
-        // One fault makes the others see a closed channel: the first real reason is the one to tell.
-        let mut cancelled = false;
-        for r in results {
-            match r {
-                Ok(()) => {}
-                Err(EngineError::Cancelled) => cancelled = true,
-                Err(e) => return Err(e),
-            }
+        match first_reason(results) {
+            // The collector says why, if it was the one.
+            Err(EngineError::Cancelled) => collected.and(Err(EngineError::Cancelled)),
+            Err(e) => Err(e),
+            Ok(()) => collected,
         }
-        let copied = collected?;
-        if cancelled { Err(EngineError::Cancelled) } else { Ok(copied) }
     })
 }

@@ -12,7 +12,7 @@ use super::{Pair, arrive};
 use crate::backup::collect::{Collector, Copied, known_packs};
 use crate::backup::worker::RunPacks;
 use crate::context::Context;
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, Result, first_reason};
 use crate::state::hostname;
 use holdfast_core::{ExitCode, RunId};
 use holdfast_vault::codec::Compressor;
@@ -366,16 +366,11 @@ fn run_threads(
         for h in handles {
             results.push(h.join().unwrap_or_else(|_| Err(EngineError::Worker("a copy".into()))));
         }
-        // One fault makes the others see a closed channel: the first real reason is the one to tell.
-        let mut cancelled = false;
-        for r in results {
-            match r {
-                Ok(()) => {}
-                Err(EngineError::Cancelled) => cancelled = true,
-                Err(e) => return Err(e),
-            }
+        match first_reason(results) {
+            // The collector says why, if it was the one.
+            Err(EngineError::Cancelled) => collected.and(Err(EngineError::Cancelled)),
+            Err(e) => Err(e),
+            Ok(()) => collected,
         }
-        let copied = collected?;
-        if cancelled { Err(EngineError::Cancelled) } else { Ok(copied) }
     })
 }

@@ -15,7 +15,7 @@
 use super::compare::{self, CompareJob};
 use super::fetch::{self, ReadJob, Wanted};
 use super::select::{Selection, Treat};
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, Result, first_reason};
 use crate::state::write_atomic;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use holdfast_core::Monitor;
@@ -200,15 +200,7 @@ pub fn write_all(work: &Work<'_>, written: &Written) -> Result<()> {
         for h in handles {
             results.push(h.join().unwrap_or_else(|_| Err(EngineError::Worker("a restore".into()))));
         }
-        let mut cancelled = false;
-        for r in results {
-            match r {
-                Ok(()) => {}
-                Err(EngineError::Cancelled) => cancelled = true,
-                Err(e) => return Err(e),
-            }
-        }
-        if cancelled { Err(EngineError::Cancelled) } else { Ok(()) }
+        first_reason(results)
     })
 }
 
