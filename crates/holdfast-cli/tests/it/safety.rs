@@ -69,6 +69,16 @@ fn a_killed_restore_cannot_start_and_can_be_repeated() {
         let failed = site.copy("copy").try_start();
         assert!(failed.is_err(), "half a restore starts");
     }
+    // Killed before the marker had its name, there is nothing but that: no reason to refuse.
+    for dir in ["early", "early-ts"] {
+        site.scratch.write(&format!("{dir}/.holdfast-restore-in-progress.tmp-00c0ffee"), "half");
+    }
+    let early = format!("{}={}", location.display(), site.scratch.path("early-ts").display());
+    let _ = site.restore("early", &["--tablespace-map", &early]);
+    for dir in ["early", "early-ts"] {
+        let mut left = fs::read_dir(site.scratch.path(dir)).expect("dir").flatten();
+        assert!(left.all(|e| !e.file_name().to_string_lossy().starts_with(".holdfast")), "{dir}");
+    }
     // It says so, and does it again.
     let plan = site.restore("copy", &["--tablespace-map", &map, "--plan"]);
     assert_eq!(plan["replaces_partial"], true);

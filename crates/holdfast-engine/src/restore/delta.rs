@@ -18,7 +18,7 @@
 //! so for a terabyte of *differing* 8 KiB pages the chance that one is missed is 2^-28. Every file is
 //! fsynced, changed or not: what was found equal may only have been equal in memory.
 
-use super::plan::{MARKER, TablespacePlan};
+use super::plan::{MARKER, TablespacePlan, is_unfinished_marker};
 use super::surplus::{self, Seen, Surplus};
 use crate::error::{EngineError, Result};
 use crate::state::sync_dir;
@@ -238,7 +238,8 @@ fn places_of(data: &Path) -> Vec<PathBuf> {
 /// A tablespace may lie where the directory's own links lead, where a restore began one, or where there
 /// is nothing.
 pub fn check_location(to: &Path, t: &TablespacePlan) -> Result<()> {
-    let empty = std::fs::read_dir(&t.to).map_or(true, |mut d| d.next().is_none());
+    let empty =
+        std::fs::read_dir(&t.to).map_or(true, |d| d.flatten().all(|e| is_unfinished_marker(&e.file_name())));
     let place = t.to.canonicalize().ok();
     let linked = tablespace_links(to)?.into_iter().any(|(_, p)| p.is_some() && p == place);
     if empty || linked || t.to.join(MARKER).is_file() {

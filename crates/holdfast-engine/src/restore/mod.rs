@@ -39,8 +39,8 @@ use holdfast_core::RunId;
 use holdfast_vault::ClusterVault;
 use holdfast_vault::point::Point;
 use holdfast_vault::reader::{PackSet, PointReader};
-use plan::check_target;
 pub use plan::{MARKER, RestorePlan};
+use plan::{check_target, is_unfinished_marker};
 pub use settings::Standby;
 use settings::TargetAction;
 use std::path::{Path, PathBuf};
@@ -231,6 +231,16 @@ fn empty(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Writes the marker into a directory; what a killed restore left of its own is taken away.
+fn mark(dir: &Path, text: &str) -> Result<()> {
+    for e in std::fs::read_dir(dir).map_err(EngineError::io("look into", dir))?.flatten() {
+        if is_unfinished_marker(&e.file_name()) {
+            std::fs::remove_file(e.path()).map_err(EngineError::io("remove", e.path()))?;
+        }
+    }
+    write_atomic(&dir.join(MARKER), text.as_bytes(), 0o600)
+}
+
 /// Empties a tablespace that a broken-off restore left: a plain one began it empty, a delta found it in
 /// use, perhaps beside other things.
 fn empty_location(dir: &Path, version_dir: &str) -> Result<()> {
@@ -262,27 +272,28 @@ fn prepare(plan: &RestorePlan, point: &Point, owner: Owner) -> Result<DirLock> {
         delta::refuse_running(&plan.to)?;
     }
     let marker = delta::marker_text(point);
-    write_atomic(&plan.to.join(MARKER), marker.as_bytes(), 0o600)?;
+    mark(&plan.to, &marker)?;
     if plan.delta.is_some() {
         delta::begin(&plan.to)?;
     }
     let s = &point.server;
     let version_dir = format!("PG_{}_{}", s.version_num / 10_000, s.catalog_version);
     for t in &plan.tablespaces {
-        let mark = t.to.join(MARKER);
+        let at = t.to.join(MARKER);
         let mut text = marker.clone();
         if plan.delta.is_some() {
-            let before = std::fs::read_to_string(&mark).ok();
-            let used = std::fs::read_dir(&t.to).is_ok_and(|mut d| d.next().is_some());
+            let before = std::fs::read_to_string(&at).ok();
+            let used = std::fs::read_dir(&t.to)
+                .is_ok_and(|d| d.flatten().any(|e| !is_unfinished_marker(&e.file_name())));
             if before.map_or(used, |b| b.contains(IN_USE)) {
                 text = format!("{text}{IN_USE}\n");
             }
-        } else if plan.replaces_partial && mark.is_file() {
+        } else if plan.replaces_partial && at.is_file() {
             // A broken-off restore left its tablespaces too.
             empty_location(&t.to, &version_dir)?;
         }
         make_dir(&t.to, owner)?;
-        write_atomic(&mark, text.as_bytes(), 0o600)?;
+        mark(&t.to, &text)?;
     }
     Ok(lock)
 }

@@ -296,10 +296,15 @@ fn check_wal_from(o: &RestoreOptions) -> Result<()> {
     Ok(())
 }
 
+/// A marker that a killed restore had not renamed yet: all that it left, and no reason to refuse.
+pub(super) fn is_unfinished_marker(name: &std::ffi::OsStr) -> bool {
+    name.to_str().and_then(|n| n.strip_prefix(MARKER)).is_some_and(|rest| rest.starts_with(".tmp-"))
+}
+
 fn check_empty(dir: &Path, what: &str, hint: &str) -> Result<()> {
     match std::fs::read_dir(dir) {
-        Ok(mut entries) => {
-            if entries.next().is_some() {
+        Ok(entries) => {
+            if entries.flatten().any(|e| !is_unfinished_marker(&e.file_name())) {
                 let running = dir.join("postmaster.pid").exists();
                 let extra = if running { ", and a server may be running on it" } else { "" };
                 return Err(EngineError::refused(
