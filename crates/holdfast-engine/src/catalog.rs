@@ -3,6 +3,7 @@
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use holdfast_core::{Lsn, RunId, TimelineId};
+use holdfast_vault::PointFacts;
 use holdfast_vault::notes::PointNotes;
 use holdfast_vault::point::{Body, FailedRun, Point, PointKind, Verified};
 use holdfast_vault::{ClusterVault, Notes};
@@ -42,7 +43,7 @@ pub struct PointView {
 
 impl PointView {
     /// As [`PointView::new`], with all that notes say.
-    pub fn with_notes(p: &Point, vault: &str, notes: Option<&PointNotes>, now: jiff::Timestamp) -> Self {
+    pub fn with_notes(p: &PointFacts, vault: &str, notes: Option<&PointNotes>, now: jiff::Timestamp) -> Self {
         let mut view = PointView::new(p, vault, notes.and_then(PointNotes::best));
         if let Some(n) = notes {
             view.holds = n.holds(now).map(|h| h.title.clone()).collect();
@@ -53,7 +54,7 @@ impl PointView {
         view
     }
 
-    pub fn new(p: &Point, vault: &str, verified: Option<&Verified>) -> Self {
+    pub fn new(p: &PointFacts, vault: &str, verified: Option<&Verified>) -> Self {
         PointView {
             id: p.id.clone(),
             database: p.database.to_string(),
@@ -61,7 +62,7 @@ impl PointView {
             vault: vault.into(),
             kind: p.kind,
             // A point with damaged pages is complete, and yet not all that the user hopes for.
-            status: if p.damaged.is_empty() { "succeeded" } else { "partial" },
+            status: if p.damaged == 0 { "succeeded" } else { "partial" },
             started_at: p.started_at,
             finished_at: p.finished_at,
             start_lsn: p.start_lsn,
@@ -72,13 +73,13 @@ impl PointView {
             changed_bytes: p.changed_bytes,
             files: p.files,
             parent: p.parent.clone(),
-            copy_of: p.copied.as_ref().map(|c| c.origin.clone()),
+            copy_of: p.copy_of.clone(),
             tags: p.tags.clone(),
             note: p.note.clone(),
             verified_level: verified.map(|v| v.level.clone()),
             verified_at: verified.map(|v| v.at),
-            damaged_pages: p.damaged.len() as u64,
-            postgres_version: format!("{}.{}", p.server.version_num / 10_000, p.server.version_num % 10_000),
+            damaged_pages: p.damaged,
+            postgres_version: format!("{}.{}", p.version_num / 10_000, p.version_num % 10_000),
             holds: Vec::new(),
         }
     }
@@ -121,11 +122,11 @@ pub async fn list(ctx: &Context) -> Result<Listing> {
             other => other?,
         };
         for cluster in ctx.clusters(&vault).await? {
-            let (points, errors) = cluster.points().await?;
+            let survey = cluster.survey().await?;
             let notes = Notes::read(&cluster).await?;
             let view = |p| PointView::with_notes(p, &v.name, notes.get(&p.id), now);
-            out.points.extend(points.iter().map(view));
-            out.problems.extend(errors.iter().map(ToString::to_string));
+            out.points.extend(survey.points.iter().map(|s| view(&s.facts)));
+            out.problems.extend(survey.damaged.iter().map(ToString::to_string));
             for l in cluster.store().list(&format!("{}/failed", cluster.path().folder())).await? {
                 if let Ok((Body::FailedRun(f), _)) = cluster.vault().get_record(&l.name).await {
                     out.failed.push(f);
@@ -138,7 +139,7 @@ pub async fn list(ctx: &Context) -> Result<Listing> {
 
 /// Finds a point by its id (or the unambiguous beginning of one) in any vault of the database.
 pub async fn find(ctx: &Context, id: &str) -> Result<(String, ClusterVault, Point)> {
-    let mut hits: Vec<(String, ClusterVault, Point)> = Vec::new();
+    let mut hits: Vec<(String, ClusterVault, RunId)> = Vec::new();
     let mut away: Option<EngineError> = None;
     for v in ctx.vaults()? {
         let vault = match open_vault(&v).await {
@@ -151,11 +152,10 @@ pub async fn find(ctx: &Context, id: &str) -> Result<(String, ClusterVault, Poin
             }
         };
         for cluster in ctx.clusters(&vault).await? {
-            let (points, _) = cluster.points().await?;
-            for p in points {
+            for p in cluster.survey().await?.points.into_iter().map(|s| s.facts) {
                 // A copy answers to the id that the backup gave it, too.
                 if p.id.as_str().starts_with(id) || p.origin().as_str().starts_with(id) {
-                    hits.push((v.name.clone(), cluster.clone(), p));
+                    hits.push((v.name.clone(), cluster.clone(), p.id));
                 }
             }
         }
@@ -165,7 +165,11 @@ pub async fn find(ctx: &Context, id: &str) -> Result<(String, ClusterVault, Poin
         }
     }
     match hits.len() {
-        1 => hits.pop().ok_or(EngineError::Cancelled),
+        1 => {
+            let (vault, cluster, id) = hits.pop().ok_or(EngineError::Cancelled)?;
+            let point = cluster.point(&id).await?;
+            Ok((vault, cluster, point))
+        }
         // It may be where nobody could look.
         0 if away.is_some() => Err(away.unwrap_or(EngineError::Cancelled)),
         0 => Err(EngineError::not_found(format!("there is no point `{id}`"), "see `holdfast list`")),

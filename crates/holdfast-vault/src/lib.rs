@@ -13,6 +13,7 @@
 //! | `db/…/wal/TLI/SEGMENT.wal` | [`walobj::encode`] + [`Store::create`] | itself |
 //! | `db/…/notes/…` | `verify`, `hold`, `release`, `expire` | itself |
 //! | `db/…/condemned/RUN` | [`sweep::Sweep`] | itself |
+//! | `db/…/index/…` | [`walindex`], [`pointindex`], by a sweep | itself |
 //!
 //! Nothing is overwritten, so a crash at any instant leaves the old state or the new one, and at
 //! worst packs that no point names.
@@ -21,7 +22,9 @@ pub mod check;
 pub mod codec;
 pub mod digest;
 pub mod error;
+pub mod facts;
 pub mod keys;
+pub mod listing;
 pub mod manifest;
 pub mod map;
 pub mod names;
@@ -30,17 +33,21 @@ pub mod object;
 pub mod pack;
 pub mod passphrase;
 pub mod point;
+pub mod pointindex;
 pub mod probe;
 pub mod reader;
 pub mod record;
 pub mod store;
+pub mod survey;
 pub mod sweep;
 pub mod upload;
 pub mod vault;
+pub mod walindex;
 pub mod walobj;
 pub mod wire;
 
 pub use error::{Result, StoreError, StoreErrorKind, VaultError};
+pub use facts::PointFacts;
 pub use keys::{Keys, Role, Signer};
 pub use names::{ClusterPath, PackClass, PackId};
 pub use notes::Notes;

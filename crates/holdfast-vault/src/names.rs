@@ -59,6 +59,16 @@ impl ClusterPath {
     pub fn runs(&self) -> String {
         format!("{}/runs", self.folder())
     }
+    /// What shortens listings; everything in it can be made again.
+    pub fn index(&self) -> String {
+        format!("{}/index", self.folder())
+    }
+    pub fn wal_index(&self, number: u64) -> String {
+        format!("{}/wal-{number:08}.index", self.index())
+    }
+    pub fn point_index(&self, id: &RunId) -> String {
+        format!("{}/points-{id}.index", self.index())
+    }
     pub fn wal(&self) -> String {
         format!("{}/wal", self.folder())
     }

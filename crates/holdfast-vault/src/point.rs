@@ -4,6 +4,8 @@
 //! the WAL it needs (by name and digest, R10) and every fact that a later rule could ask for (R11).
 //! It is the commit: the point exists from the moment this object does.
 
+use crate::pointindex::PointIndex;
+use crate::walindex::WalIndex;
 use holdfast_core::{ClusterId, DatabaseName, Lsn, RunId, SegmentName, SegmentSize, TimelineId, VaultId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -353,6 +355,8 @@ pub enum Body {
     Released(Released),
     Expired(Expired),
     Condemned(Condemned),
+    WalIndex(WalIndex),
+    PointIndex(PointIndex),
     /// A file of PostgreSQL's own, base64: a timeline history or a `.backup` file.
     File {
         name: String,

@@ -16,6 +16,7 @@ use crate::point::{FrameJson, Point};
 use crate::vault::ClusterVault;
 use crate::wire::Take;
 use bytes::Bytes;
+use holdfast_core::RunId;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -158,14 +159,19 @@ pub struct PointReader {
 
 impl PointReader {
     pub async fn open(packs: PackSet, point: &Point) -> Result<Self> {
-        let id = PackId { run: point.id.clone(), class: PackClass::Meta, number: point.root.pack };
+        Self::open_root(packs, &point.id, &point.root, point.server.block_size).await
+    }
+
+    /// By what else names the root.
+    pub async fn open_root(packs: PackSet, run: &RunId, root: &FrameJson, block_size: u32) -> Result<Self> {
+        let id = PackId { run: run.clone(), class: PackClass::Meta, number: root.pack };
         let handle = packs.intern(&id);
-        let loc = frame_of(&point.root, handle, &packs.cluster.path().point(&point.id))?;
+        let loc = frame_of(root, handle, &packs.cluster.path().point(run))?;
         let plain = packs.frame(&loc).await?;
         let root = packs
             .with_table(|t| Root::decode(&plain, t, handle))
             .map_err(|e| VaultError::damaged(&packs.name(handle), format!("its root is {e}")))?;
-        Ok(PointReader { packs, root: Arc::new(root), block_size: point.server.block_size })
+        Ok(PointReader { packs, root: Arc::new(root), block_size })
     }
 
     pub fn root(&self) -> &Root {

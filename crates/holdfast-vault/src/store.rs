@@ -36,7 +36,7 @@ pub struct Requests {
     pub bytes_written: AtomicU64,
 }
 
-fn count(c: &AtomicU64, n: u64) {
+pub(crate) fn count(c: &AtomicU64, n: u64) {
     c.fetch_add(n, Ordering::Relaxed);
 }
 
@@ -60,10 +60,10 @@ pub enum Created {
 /// A vault's store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    inner: Arc<dyn ObjectStore>,
+    pub(crate) inner: Arc<dyn ObjectStore>,
     prefix: Path,
     url: String,
-    local: Option<std::path::PathBuf>,
+    pub(crate) local: Option<std::path::PathBuf>,
     requests: Arc<Requests>,
 }
 
@@ -158,7 +158,7 @@ impl Store {
         &self.requests
     }
 
-    fn path(&self, name: &str) -> Path {
+    pub(crate) fn path(&self, name: &str) -> Path {
         if name.is_empty() {
             return self.prefix.clone();
         }
@@ -304,6 +304,11 @@ impl Store {
 
     /// Everything below `folder`, in the order of names. One request per 1,000 objects.
     pub async fn list(&self, folder: &str) -> Result<Vec<Listed>> {
+        if let Some(root) = &self.local {
+            let out = crate::listing::list_local(root, folder)?;
+            count(&self.requests.list, 1 + out.len() as u64 / 1000);
+            return Ok(out);
+        }
         let path = self.path(folder);
         let mut tries = Tries(0);
         let mut out = loop {
@@ -319,8 +324,7 @@ impl Store {
     /// The first object below `folder` whose name sorts after `after`, if the store lists in order.
     pub async fn first_after(&self, folder: &str, after: &str) -> Result<Option<Listed>> {
         if self.local.is_some() {
-            // A file system lists in no order.
-            return Ok(self.list(folder).await?.into_iter().find(|l| l.name.as_str() > after));
+            return crate::listing::first_local(self, folder, after).await;
         }
         let (path, offset) = (self.path(folder), self.path(after));
         let mut tries = Tries(0);
@@ -401,12 +405,16 @@ impl Store {
         let mut dirs = vec![root.join(folder)];
         while let Some(dir) = dirs.pop() {
             for e in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                // A million segments are not looked at one by one.
+                if e.file_type().is_ok_and(|t| t.is_dir()) {
+                    dirs.push(e.path());
+                    continue;
+                }
+                if !e.file_name().to_str().is_some_and(is_staged) {
+                    continue;
+                }
                 let (path, Ok(meta)) = (e.path(), e.metadata()) else { continue };
-                if meta.is_dir() {
-                    dirs.push(path);
-                } else if let Some(name) = path.strip_prefix(root).ok().and_then(|p| p.to_str())
-                    && is_staged(name)
-                {
+                if let Some(name) = path.strip_prefix(root).ok().and_then(|p| p.to_str()) {
                     let modified = meta.modified().ok().and_then(|t| t.try_into().ok()).unwrap_or_default();
                     out.push(Listed { name: name.to_string(), size: meta.len(), modified });
                 }
@@ -458,7 +466,7 @@ impl Store {
         Ok((stamp(&found), versioned))
     }
 
-    fn relative(&self, location: &Path) -> Option<String> {
+    pub(crate) fn relative(&self, location: &Path) -> Option<String> {
         let rest = location.as_ref().strip_prefix(self.prefix.as_ref())?;
         Some(rest.trim_start_matches('/').to_string())
     }
@@ -509,20 +517,20 @@ impl Upload {
 }
 
 /// `…#NUMBER`: how `object_store` calls a local file that is not whole yet. No name of ours has a `#`.
-fn is_staged(name: &str) -> bool {
+pub(crate) fn is_staged(name: &str) -> bool {
     name.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn stamp(m: &object_store::ObjectMeta) -> jiff::Timestamp {
+pub(crate) fn stamp(m: &object_store::ObjectMeta) -> jiff::Timestamp {
     jiff::Timestamp::from_microsecond(m.last_modified.timestamp_micros()).unwrap_or_default()
 }
 
 /// How often something was tried.
-struct Tries(u32);
+pub(crate) struct Tries(pub(crate) u32);
 
 impl Tries {
     /// Waits before another try, or gives the error back if none would help.
-    async fn again(&mut self, e: StoreError) -> Result<(), StoreError> {
+    pub(crate) async fn again(&mut self, e: StoreError) -> Result<(), StoreError> {
         self.0 += 1;
         if e.kind != StoreErrorKind::Transient || self.0 >= ATTEMPTS {
             return Err(e);
@@ -596,7 +604,7 @@ fn io_kind(e: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> 
     None
 }
 
-fn store_error(op: &'static str, name: &str, e: object_store::Error) -> StoreError {
+pub(crate) fn store_error(op: &'static str, name: &str, e: object_store::Error) -> StoreError {
     use object_store::Error as E;
     use std::io::ErrorKind as Io;
     let kind = match &e {

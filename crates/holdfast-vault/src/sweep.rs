@@ -19,16 +19,19 @@
 //! finds the same and goes on. Two sweeps at once do the same work twice.
 
 use crate::error::{Result, StoreErrorKind, VaultError};
+use crate::facts::PointFacts;
 use crate::keys::Signer;
 use crate::names::{PackClass, PackId, run_of};
 use crate::notes::Notes;
 use crate::point::{Aborted, Body, Condemned, Lease};
+use crate::pointindex;
 use crate::probe::PROBE_FOLDER;
 use crate::reader::{PackSet, PointReader};
 use crate::store::Listed;
 use crate::vault::{ClusterVault, Seen, Survey};
+use crate::walindex::{self, WalListing, Written};
 use futures::{StreamExt, TryStreamExt};
-use holdfast_core::{Monitor, RunId};
+use holdfast_core::{Monitor, RunId, SegmentName};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,8 +47,10 @@ const WAL_BEFORE_LEASE: SignedDuration = SignedDuration::from_hours(48);
 pub struct Order {
     /// Points, and why each may go.
     pub remove: BTreeMap<RunId, String>,
-    /// Names of WAL objects that no point and no window needs.
-    pub wal: BTreeSet<String>,
+    /// WAL objects that no point and no window needs.
+    pub wal: Vec<Listed>,
+    /// Segments that no index tells of.
+    pub unsettled: u64,
     /// The store's clock.
     pub now: Timestamp,
     /// A run that wrote nothing for so long is dead.
@@ -116,12 +121,12 @@ struct Leases {
 
 /// What would go now, had everything been condemned. Reads only.
 pub async fn plan(cluster: &ClusterVault, order: &Order) -> Result<Sweep> {
-    pass(cluster, order, false).await
+    Ok(pass(cluster, order, false).await?.0)
 }
 
 /// One look at everything, in the order that the module's head gives. With `strict` only what was
 /// condemned before leases were listed can go.
-async fn pass(cluster: &ClusterVault, order: &Order, strict: bool) -> Result<Sweep> {
+async fn pass(cluster: &ClusterVault, order: &Order, strict: bool) -> Result<(Sweep, Survey)> {
     let condemned = condemned(cluster).await?;
     let leases = leases(cluster, &condemned).await?;
     let survey = cluster.survey().await?;
@@ -149,14 +154,15 @@ pub async fn execute(cluster: &ClusterVault, order: &Order, monitor: &dyn Monito
     for c in first.condemn {
         condemn(cluster, c).await?;
     }
-    let mut sweep = pass(cluster, order, true).await?;
+    let (mut sweep, mut survey) = pass(cluster, order, true).await?;
     for _ in 0..5 {
         if sweep.unseen.is_empty() {
             break;
         }
-        sweep = pass(cluster, order, true).await?;
+        (sweep, survey) = pass(cluster, order, true).await?;
     }
     let mut swept = Swept::default();
+    settle(cluster, order, &mut sweep).await?;
     // Points first: while a record is there, everything that it needs is.
     for part in [&sweep.points, &sweep.packs, &sweep.wal, &sweep.litter] {
         remove(cluster, part, monitor, &mut swept).await?;
@@ -164,7 +170,30 @@ pub async fn execute(cluster: &ClusterVault, order: &Order, monitor: &dyn Monito
             break;
         }
     }
+    pointindex::write(cluster, &survey, &order.host).await?;
     Ok((sweep, swept))
+}
+
+/// So many segments that stand in no index are worth one.
+const UNSETTLED: u64 = 2 * walindex::CHUNK;
+
+/// Writes the next index of the WAL, without what goes now: before the first of it goes.
+async fn settle(cluster: &ClusterVault, order: &Order, sweep: &mut Sweep) -> Result<()> {
+    let segment = |d: &Doomed| d.name.rsplit('/').next()?.strip_suffix(".wal")?.parse().ok();
+    let doomed: BTreeSet<SegmentName> = sweep.wal.iter().filter_map(segment).collect();
+    if doomed.is_empty() && order.unsettled < UNSETTLED {
+        return Ok(());
+    }
+    for _ in 0..5 {
+        let listing = WalListing::read(cluster).await?;
+        match listing.write(cluster, &doomed, &order.host).await? {
+            Written::Done => return Ok(()),
+            Written::Raced => {}
+        }
+    }
+    // Others sweep without a pause; what they leave goes the next time.
+    sweep.wal.clear();
+    Ok(())
 }
 
 async fn condemn(cluster: &ClusterVault, c: Condemned) -> Result<()> {
@@ -246,25 +275,37 @@ fn run_folder(name: &str) -> Option<RunId> {
     name.rsplit('/').nth(1)?.parse().ok()
 }
 
-/// All packs that the points need: the packs of their roots, and those that hold the roots.
-async fn needed(cluster: &ClusterVault, live: &[&Seen]) -> Result<BTreeSet<PackId>> {
-    let sets: Vec<BTreeSet<PackId>> = futures::stream::iter(live.iter().copied())
-        .map(|seen| async move {
+/// Fills in which packs each live point needs: those of its root, and the one that holds the root. Roots are
+/// read; a plan believes the index.
+async fn needs(
+    cluster: &ClusterVault,
+    survey: &mut Survey,
+    live: &dyn Fn(&RunId) -> bool,
+    strict: bool,
+) -> Result<()> {
+    let unknown = |s: &&Seen| live(&s.facts.id) && (strict || s.packs.is_none());
+    let facts: Vec<PointFacts> = survey.points.iter().filter(unknown).map(|s| s.facts.clone()).collect();
+    let mut read = futures::stream::iter(facts)
+        .map(|f| async move {
             let packs = PackSet::new(cluster.clone());
-            let reader = PointReader::open(packs.clone(), &seen.point).await?;
+            let reader = PointReader::open_root(packs.clone(), &f.id, &f.root, f.block_size).await?;
             let mut ids: BTreeSet<PackId> =
                 reader.root().packs.iter().filter_map(|p| packs.id(p.pack)).collect();
-            ids.insert(PackId {
-                run: seen.point.id.clone(),
-                class: PackClass::Meta,
-                number: seen.point.root.pack,
-            });
-            Ok::<_, VaultError>(ids)
+            ids.insert(PackId { run: f.id.clone(), class: PackClass::Meta, number: f.root.pack });
+            Ok::<_, VaultError>((f.id, ids))
         })
-        .buffer_unordered(PARALLEL)
-        .try_collect()
-        .await?;
-    Ok(sets.into_iter().flatten().collect())
+        .buffer_unordered(PARALLEL);
+    let mut found: BTreeMap<RunId, Vec<u32>> = BTreeMap::new();
+    while let Some(one) = read.next().await {
+        let (run, ids) = one?;
+        found.insert(run, ids.iter().map(|id| survey.table.intern(id)).collect());
+    }
+    for seen in &mut survey.points {
+        if let Some(packs) = found.remove(&seen.facts.id) {
+            seen.packs = Some(packs);
+        }
+    }
+    Ok(())
 }
 
 /// Which of the points that shall go are held by now. Whoever holds writes first and asks then whether the
@@ -284,55 +325,58 @@ async fn judge(
     strict: bool,
     condemned: BTreeSet<RunId>,
     leases: Leases,
-    survey: Survey,
-) -> Result<Sweep> {
+    mut survey: Survey,
+) -> Result<(Sweep, Survey)> {
     let mut sweep = Sweep { active: leases.active.keys().cloned().collect(), ..Default::default() };
     let notes = cluster.store().list(&cluster.path().notes()).await?;
     let held = holds(cluster, order, &notes).await?;
     // What a record that does not open needs is unknown, so nothing can go.
-    if let Some(e) = survey.damaged.into_iter().next() {
+    if let Some(e) = survey.damaged.pop() {
         return Err(e);
     }
-    let mut live: Vec<&Seen> = Vec::new();
-    let mut going: BTreeSet<&RunId> = BTreeSet::new();
+    let mut live: BTreeSet<RunId> = BTreeSet::new();
+    let mut going: BTreeSet<RunId> = BTreeSet::new();
     for seen in &survey.points {
-        let id = &seen.point.id;
+        let id = &seen.facts.id;
         let Some(reason) = order.remove.get(id) else {
-            live.push(seen);
+            live.insert(id.clone());
             continue;
         };
         if held.contains(id) {
             sweep.waiting.push((id.clone(), "it is held".into()));
-            live.push(seen);
+            live.insert(id.clone());
             continue;
         }
         let user = leases.active.iter().find(|(_, l)| l.as_ref().is_none_or(|l| l.parents.contains(id)));
         if let Some((run, _)) = user {
             // Condemned all the same: no further run begins with it.
             sweep.waiting.push((id.clone(), format!("run {run} may build on it")));
-            live.push(seen);
+            live.insert(id.clone());
         } else if strict && !condemned.contains(id) {
-            live.push(seen);
+            live.insert(id.clone());
         } else {
-            going.insert(id);
+            going.insert(id.clone());
         }
         sweep.condemn.push(Condemned {
             run: id.clone(),
-            generation: seen.point.generation,
+            generation: seen.facts.generation,
             reason: reason.clone(),
             at: order.now,
             host: order.host.clone(),
         });
     }
-    let needed = needed(cluster, &live).await?;
-    let live_ids: BTreeSet<&RunId> = live.iter().map(|s| &s.point.id).collect();
+    needs(cluster, &mut survey, &|run| live.contains(run), strict).await?;
+    let of_live = || survey.points.iter().filter(|s| live.contains(&s.facts.id));
+    let handles: BTreeSet<u32> = of_live().flat_map(|s| s.packs.iter().flatten().copied()).collect();
+    let needed: BTreeSet<&PackId> = handles.iter().filter_map(|h| survey.table.get(*h)).collect();
     let path = cluster.path();
     let old = |l: &Listed, age: SignedDuration| l.modified.duration_until(order.now) > age;
 
     // Packs, and the newest sign of life of each run.
     let mut last_write: BTreeMap<RunId, Timestamp> = BTreeMap::new();
     let runs = cluster.store().list(&path.runs()).await?;
-    for l in runs.iter().chain(&cluster.store().staged(&path.runs())) {
+    let staged = cluster.store().staged(&path.folder());
+    for l in runs.iter().chain(staged.iter().filter(|l| l.name.starts_with(&path.runs()))) {
         if let Some(run) = run_folder(&l.name) {
             let t = last_write.entry(run).or_insert(l.modified);
             *t = (*t).max(l.modified);
@@ -344,8 +388,7 @@ async fn judge(
             *t = (*t).max(l.modified);
         }
     }
-    let committed =
-        |run: &RunId| live_ids.contains(run) || going.contains(run) || survey.aborted.contains(run);
+    let committed = |run: &RunId| live.contains(run) || going.contains(run) || survey.aborted.contains(run);
     let removed =
         removed(cluster, &condemned, last_write.keys().filter(|run| !committed(run)).cloned()).await?;
     let ended = |run: &RunId| committed(run) || removed.contains(run);
@@ -365,12 +408,12 @@ async fn judge(
             _ => sweep.kept_bytes += l.size,
         }
     }
-    for seen in survey.points.iter().filter(|s| going.contains(&s.point.id)) {
-        let name = path.point(&seen.point.id);
+    for seen in survey.points.iter().filter(|s| going.contains(&s.facts.id)) {
+        let name = path.point(&seen.facts.id);
         let size = cluster.store().head(&name).await?.map_or(0, |l| l.size);
         sweep.points.push(Doomed { name, size });
     }
-    for l in cluster.store().staged(&path.folder()) {
+    for l in staged {
         // A run's own packs grow under such names as long as it lives.
         let done = !l.name.starts_with(&path.runs()) || run_folder(&l.name).is_some_and(|run| ended(&run));
         if done && old(&l, order.dead_after) {
@@ -380,7 +423,7 @@ async fn judge(
     let doomed = |l: Listed| Doomed { name: l.name, size: l.size };
     let noted: BTreeSet<RunId> = notes.iter().filter_map(|l| run_folder(&l.name)).collect();
     // Also one that was declared dead after its point had gone: somebody saw its lease, and no point.
-    let stays = |run: &RunId| live_ids.contains(run) || going.contains(run);
+    let stays = |run: &RunId| live.contains(run) || going.contains(run);
     let gone_before = self::removed(cluster, &condemned, noted.into_iter().filter(|run| !stays(run))).await?;
     for l in notes {
         let Some(run) = run_folder(&l.name) else { continue };
@@ -401,12 +444,10 @@ async fn judge(
     }
     if !order.wal.is_empty() {
         // Whatever retention said: a point is complete with its WAL (R10).
-        let of_points: BTreeSet<String> = live
-            .iter()
-            .flat_map(|s| &s.point.wal)
+        let of_points: BTreeSet<String> = of_live()
+            .flat_map(|s| &s.facts.wal)
             .map(|w| path.segment(w.name.timeline, &w.name.to_string()))
             .collect();
-        let all = cluster.store().list(&path.wal()).await?;
         // A run under way names its segments only when it commits; it may have been long about it.
         let leased =
             |l: &&Listed| run_of(&l.name, "lease").is_some_and(|run| leases.active.contains_key(&run));
@@ -422,10 +463,10 @@ async fn judge(
             .map(|s| path.segment(s.timeline, &s.to_string()))
             .collect();
         let free = |name: &String| !of_points.contains(name) && !named.contains(name);
-        let can_go = |l: &Listed| order.wal.contains(&l.name) && free(&l.name) && before_leases(l);
-        sweep.wal = all.into_iter().filter(can_go).map(doomed).collect();
+        let can_go = |l: &&Listed| free(&l.name) && before_leases(l);
+        sweep.wal = order.wal.iter().filter(can_go).cloned().map(doomed).collect();
     }
-    let seen: BTreeSet<&RunId> = survey.points.iter().map(|s| &s.point.id).collect();
+    let seen: BTreeSet<&RunId> = survey.points.iter().map(|s| &s.facts.id).collect();
     let is_seen = |l: &Option<Lease>| l.as_ref().is_some_and(|l| l.parents.iter().all(|p| seen.contains(p)));
     sweep.unseen = leases.active.iter().filter(|(_, l)| !is_seen(l)).map(|(run, _)| run.clone()).collect();
     if let Some(run) = sweep.unseen.first() {
@@ -435,7 +476,7 @@ async fn judge(
             part.clear();
         }
     }
-    Ok(sweep)
+    Ok((sweep, survey))
 }
 
 async fn remove(

@@ -8,21 +8,20 @@
 use crate::digest::{Digests, hkdf32};
 use crate::error::{Result, StoreErrorKind, VaultError};
 use crate::keys::{Keys, Signer};
-use crate::names::{self, ClusterPath, PackId, run_of};
+use crate::names::{self, ClusterPath, PackId};
 use crate::notes::Notes;
 use crate::object::{Cipher, FORMAT_VERSION, Place};
 use crate::pack::{PackWriter, SealContext, purpose_of};
 use crate::point::{Aborted, Body, Cluster, Lease, Point, Verified};
 use crate::store::{Created, Store};
+pub use crate::survey::{Seen, Survey};
 use crate::upload::{PART_SIZE, UploadSink};
 use crate::{probe, record};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as B64;
 use bytes::Bytes;
-use futures::StreamExt;
 use holdfast_core::{DatabaseName, RunId, Secret, VaultId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// `holdfast.vault`: what this place is. Clear JSON.
@@ -313,24 +312,6 @@ pub enum Commit {
     Aborted(Aborted),
 }
 
-/// A point, who signed it, and when the *store* says that it was written.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
-    pub point: Point,
-    pub signer: Signer,
-    pub stored_at: jiff::Timestamp,
-}
-
-/// All that stands at the names of points.
-#[derive(Debug, Default)]
-pub struct Survey {
-    /// Ordered by the time that they hold.
-    pub points: Vec<Seen>,
-    pub aborted: BTreeSet<RunId>,
-    /// Records that do not open: what they need is unknown.
-    pub damaged: Vec<VaultError>,
-}
-
 /// The folder of one cluster in an open vault. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ClusterVault {
@@ -339,9 +320,6 @@ pub struct ClusterVault {
     record: Arc<Cluster>,
     digests: Digests,
 }
-
-/// Records read at once when many are listed.
-const PARALLEL_READS: usize = 16;
 
 impl ClusterVault {
     fn new(vault: Vault, path: ClusterPath, record: Cluster) -> Result<Self> {
@@ -399,58 +377,6 @@ impl ClusterVault {
             Err(e) if e.is_not_found() => Ok(None),
             Err(e) => Err(e),
         }
-    }
-
-    /// Every point, ordered by where it stops on its timeline. Damaged records come back as errors
-    /// beside the good ones, so that one of them does not hide the rest.
-    pub async fn points(&self) -> Result<(Vec<Point>, Vec<VaultError>)> {
-        let survey = self.survey().await?;
-        Ok((survey.points.into_iter().map(|s| s.point).collect(), survey.damaged))
-    }
-
-    /// Every commit of the cluster with what the store knows of it. One listing, and one read per point.
-    pub async fn survey(&self) -> Result<Survey> {
-        let listed = self.store().list(&self.path.points()).await?;
-        let read: Vec<_> = futures::stream::iter(listed)
-            .filter_map(|l| async move { run_of(&l.name, "point").map(|run| (run, l.modified)) })
-            .map(|(run, modified)| async move {
-                match self.vault.get_record(&self.path.point(&run)).await {
-                    Ok((body, signer)) => (run, modified, Ok(Some((body, signer)))),
-                    Err(e) if e.is_not_found() => (run, modified, Ok(None)),
-                    Err(e) => (run, modified, Err(e)),
-                }
-            })
-            .buffer_unordered(PARALLEL_READS)
-            .collect()
-            .await;
-        let mut survey = Survey::default();
-        for (run, stored_at, found) in read {
-            let name = self.path.point(&run);
-            match found {
-                // A point of another cluster, put here, would speak for one of the same name there.
-                Ok(Some((Body::Point(point), signer)))
-                    if point.id == run
-                        && point.cluster == self.path.cluster
-                        && point.database == self.path.database =>
-                {
-                    survey.points.push(Seen { point: *point, signer, stored_at });
-                }
-                Ok(Some((Body::Aborted(_), _))) => {
-                    survey.aborted.insert(run);
-                }
-                Ok(Some(_)) => survey
-                    .damaged
-                    .push(VaultError::damaged(&name, "it is neither a point nor an aborted run")),
-                Ok(None) => {}
-                Err(e @ VaultError::Damaged { .. }) => survey.damaged.push(e),
-                Err(e) => return Err(e),
-            }
-        }
-        survey.points.sort_by(|a, b| {
-            let key = |s: &Seen| (s.point.stop_time, s.point.stop_lsn, s.point.id.clone());
-            key(a).cmp(&key(b))
-        });
-        Ok(survey)
     }
 
     /// Outcomes of verifications. Only the operator's signature counts (R4).

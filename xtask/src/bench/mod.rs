@@ -5,6 +5,7 @@
 //! is measured how.
 
 pub mod dataset;
+mod listing;
 mod measure;
 mod report;
 mod tools;
@@ -22,7 +23,7 @@ use dataset::{Dataset, fresh, remove, tree_bytes};
 use measure::Measured;
 use tools::{Kind, Ours, Peer, Phases, Tool, archive_by, no_archive, settle};
 
-const ROWS: [&str; 11] = [
+const ROWS: [&str; 12] = [
     "full",
     "cold",
     "dense",
@@ -34,9 +35,10 @@ const ROWS: [&str; 11] = [
     "wal-get",
     "memory",
     "large",
+    "listing",
 ];
 /// Rows that are only measured when they are asked for: they take long, or much disk.
-const ON_REQUEST: [&str; 2] = ["chain", "large"];
+const ON_REQUEST: [&str; 3] = ["chain", "large", "listing"];
 const GB: u64 = 1 << 30;
 /// Incrementals between a full and the restore of `chain`.
 const CHAIN: usize = 200;
@@ -189,6 +191,10 @@ pub fn run(args: &[String]) -> Result<()> {
     no_archive(&b.cluster);
     let outcome = b.rounds().and_then(|()| b.wal()).and_then(|()| b.memory());
     let outcome = outcome.and_then(|()| b.chain()).and_then(|()| b.large());
+    let outcome = outcome.and_then(|()| match b.o.wants("listing") {
+        true => listing::run(&mut b.results, &b.scratch, b.o.rounds),
+        false => Ok(()),
+    });
     archive_by(&b.cluster, "/bin/true");
     remove(&b.run)?;
     outcome?;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::Results;
+use super::{Results, listing};
 
 pub const TEMPLATE: &str = "\
 # Benchmarks
@@ -149,6 +149,21 @@ pub fn markdown(facts: &Value, r: &Results) -> String {
             "| incremental, nothing changed, 30 GiB, besides checkpoint and WAL | {} s | – | – | < 0.5 s {met} |",
             digits(rest)
         );
+    }
+    for job in listing::JOBS {
+        if let (Some(wall), Some(memory)) =
+            (r.median("listing", job, "wall"), r.median("listing", job, "memory"))
+        {
+            let met = if wall < 2.0 && memory < 200e6 { "met" } else { "**missed**" };
+            let _ = writeln!(
+                t.out,
+                "| `{job}` with {} points and {} segments | {} s, {} MB | – | – | < 2 s, < 200 MB {met} |",
+                listing::POINTS,
+                listing::SEGMENTS,
+                digits(wall),
+                digits(memory / 1e6)
+            );
+        }
     }
     let (push, ppush) = (("wal-push", "holdfast"), ("wal-push", "pgbackrest"));
     t.line("wal push, one segment", push, ppush, ("wall", MS, "ms"), Some(0.25));

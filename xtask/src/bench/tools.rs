@@ -93,7 +93,7 @@ impl Ours {
         Ok(Ours { hf, vault, data: cluster.data_dir().into(), archive_command })
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.hf.command(&["--json", "--no-progress"]);
         command.args(args).current_dir(&self.data);
         command

@@ -34,7 +34,7 @@ pub async fn run(cli: &Cli, a: &BackupArgs) -> Done {
 }
 
 fn document(r: &BackupReport, vault: &str) -> serde_json::Value {
-    let mut v = serde_json::to_value(PointView::new(&r.point, vault, None)).unwrap_or_default();
+    let mut v = serde_json::to_value(PointView::new(&(&r.point).into(), vault, None)).unwrap_or_default();
     if let Some(o) = v.as_object_mut() {
         o.insert("reason".into(), json!(r.reason));
         o.insert("seconds".into(), json!(r.seconds));

@@ -104,7 +104,7 @@ pub async fn show(cli: &Cli, id: &str) -> Done {
 }
 
 fn show_text(p: &holdfast_vault::point::Point, vault: &str, v: Option<&holdfast_vault::point::Verified>) {
-    let view = PointView::new(p, vault, v);
+    let view = PointView::new(&p.into(), vault, v);
     let mut rows: Vec<(&str, String)> = vec![
         ("point", p.id.to_string()),
         ("database", format!("{} (cluster {})", p.database, p.cluster)),

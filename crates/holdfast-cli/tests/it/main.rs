@@ -8,6 +8,7 @@ mod common;
 mod copies;
 mod delta;
 mod from_standby;
+mod indexes;
 mod keys;
 mod lifecycle;
 mod retention;

@@ -88,7 +88,7 @@ pub use periods::Every;
 pub use plausible::Doubt;
 pub use rules::decide;
 pub use verdict::{Alarm, Decision, Reason, Verdict};
-pub use wal::{WalKeep, WalReason, wal_needs};
+pub use wal::{Stretch, WalKeep, WalReason, wal_needs};
 
 #[cfg(test)]
 mod histories;

@@ -48,9 +48,54 @@ pub struct WalKeep {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Needs {
     /// What points need for themselves.
-    ranges: BTreeMap<TimelineId, Vec<(Range<Lsn>, RunId)>>,
+    ranges: BTreeMap<TimelineId, Ranges>,
     /// Behind these, everything.
     starts: Vec<(TimelineId, Lsn, WalReason)>,
+}
+
+/// What [`WalKeep::needs_all`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stretch {
+    Stays,
+    Goes,
+    /// Each segment must be asked about; with `by_age` its own time counts.
+    Mixed {
+        by_age: bool,
+    },
+}
+
+/// Ranges of one timeline, by where they start: a million segments are asked about, and ten thousand points
+/// have ranges.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Ranges {
+    all: Vec<(Range<Lsn>, RunId)>,
+    /// The furthest end up to each of them.
+    ends: Vec<Lsn>,
+}
+
+impl Ranges {
+    fn sort(&mut self) {
+        self.all.sort_by_key(|(r, _)| r.start);
+        let mut furthest = Lsn(0);
+        self.ends = self
+            .all
+            .iter()
+            .map(|(r, _)| {
+                furthest = furthest.max(r.end);
+                furthest
+            })
+            .collect();
+    }
+
+    /// A point whose range meets the one from `start` to `end` (excluded).
+    fn meeting(&self, start: Lsn, end: Lsn) -> Option<&RunId> {
+        let before = self.all.partition_point(|(r, _)| r.start < end);
+        let candidates = self.all.iter().zip(&self.ends).take(before).rev();
+        candidates
+            .take_while(|(_, furthest)| **furthest > start)
+            .find(|((r, _), _)| r.end > start)
+            .map(|((_, point), _)| point)
+    }
 }
 
 /// Why WAL stays. Displays as one short phrase.
@@ -87,10 +132,11 @@ pub fn wal_needs(kept: &[&Candidate], decision: &Decision, rules: &Rules, now: T
     for p in kept {
         let needs = clusters.entry(p.cluster.clone()).or_default();
         for (timeline, range) in ranges(p) {
-            needs.ranges.entry(timeline).or_default().push((range, p.id.clone()));
+            needs.ranges.entry(timeline).or_default().all.push((range, p.id.clone()));
         }
     }
     for (cluster, needs) in &mut clusters {
+        needs.ranges.values_mut().for_each(Ranges::sort);
         needs.starts = starts(cluster, kept, decision);
     }
     let young = rules.wal_keep.unwrap_or(SHORTEST).max(SHORTEST);
@@ -114,7 +160,9 @@ fn starts(
     kept: &[&Candidate],
     decision: &Decision,
 ) -> Vec<(TimelineId, Lsn, WalReason)> {
-    let of_cluster = |id: &RunId| kept.iter().copied().find(|p| p.cluster == *cluster && p.id == *id);
+    let by_id: BTreeMap<&RunId, &Candidate> =
+        kept.iter().rev().filter(|p| p.cluster == *cluster).map(|p| (&p.id, *p)).collect();
+    let of_cluster = |id: &RunId| by_id.get(id).copied();
     let mut out = Vec::new();
     let mut newest = None;
     for v in decision.verdicts.iter().filter(|v| v.cluster == *cluster && v.counts) {
@@ -145,8 +193,7 @@ impl WalKeep {
         stored_at: Timestamp,
     ) -> Option<WalReason> {
         let Some(needs) = self.clusters.get(cluster) else { return Some(WalReason::NoPoint) };
-        let own = needs.ranges.get(&timeline).map_or(&[][..], Vec::as_slice);
-        if let Some((_, point)) = own.iter().find(|(r, _)| start < r.end && r.start < end) {
+        if let Some(point) = needs.ranges.get(&timeline).and_then(|r| r.meeting(start, end)) {
             return Some(WalReason::Consistency { point: point.clone() });
         }
         let behind =
@@ -156,5 +203,29 @@ impl WalKeep {
         }
         (stored_at >= before(self.now, self.young))
             .then(|| WalReason::Young { until: after(stored_at, self.young) })
+    }
+
+    /// The same of a stretch of segments that the store saw between `oldest` and `newest`.
+    pub fn needs_all(
+        &self,
+        cluster: &ClusterId,
+        timeline: TimelineId,
+        stretch: Range<Lsn>,
+        oldest: Timestamp,
+        newest: Timestamp,
+    ) -> Stretch {
+        let Some(needs) = self.clusters.get(cluster) else { return Stretch::Stays };
+        // The strictest question: its first position alone, as old as the oldest.
+        let first = Lsn(stretch.start.0.saturating_add(1));
+        let behind =
+            |(t, from, _): &(TimelineId, Lsn, WalReason)| *t < timeline || (*t == timeline && *from < first);
+        let young = before(self.now, self.young);
+        if needs.starts.iter().any(behind) || oldest >= young {
+            return Stretch::Stays;
+        }
+        match self.needs(cluster, timeline, stretch.start, stretch.end, newest) {
+            None => Stretch::Goes,
+            Some(_) => Stretch::Mixed { by_age: newest >= young },
+        }
     }
 }

@@ -4,6 +4,7 @@ use crate::error::Result;
 use holdfast_core::{Lsn, RunId};
 use holdfast_pg::server::Server;
 use holdfast_pgformat::changes::CHANGES_VERSION;
+use holdfast_vault::PointFacts;
 use holdfast_vault::map::Layer;
 use holdfast_vault::point::{Point, PointKind};
 use holdfast_vault::{ClusterVault, Notes};
@@ -57,8 +58,9 @@ impl ParentFile {
 /// Chooses kind and parent. `start` is unknown before the backup starts; what depends on it is
 /// checked again by [`still_usable`].
 pub async fn plan(cluster: &ClusterVault, server: &Server, wanted: KindWanted) -> Result<BackupPlan> {
-    let (points, errors) = cluster.points().await?;
-    let generation = points.iter().map(|p| p.generation).max().unwrap_or(0).saturating_add(1);
+    let survey = cluster.survey().await?;
+    let (points, errors) = (survey.points, survey.damaged);
+    let generation = points.iter().map(|s| s.facts.generation).max().unwrap_or(0).saturating_add(1);
     let full = |reason: String| BackupPlan {
         kind: PointKind::Full,
         parent: None,
@@ -71,14 +73,20 @@ pub async fn plan(cluster: &ClusterVault, server: &Server, wanted: KindWanted) -
     }
     let mut why =
         if errors.is_empty() { "there is no earlier point".to_string() } else { errors[0].to_string() };
-    let alarm = points.iter().rev().find(|p| missed(p)).map(|p| p.id.clone());
-    for p in points.into_iter().rev() {
-        if missed(&p) {
+    let facts = || points.iter().rev().map(|s| &s.facts);
+    let alarm = facts().find(|p| missed(p)).map(|p| p.id.clone());
+    for p in facts() {
+        if missed(p) {
             return Ok(full(format!(
                 "point {} found pages that the wal since its parent did not name",
                 p.id
             )));
         }
+        let p = match cluster.point(&p.id).await {
+            // A sweep was faster.
+            Err(e) if e.is_not_found() => continue,
+            found => found?,
+        };
         match unusable(&p, server) {
             Some(reason) => why = format!("point {} cannot be a parent: {reason}", p.id),
             // It is on its way out: a sweep would have to wait for us, and its blocks to stay.
@@ -100,8 +108,8 @@ pub async fn plan(cluster: &ClusterVault, server: &Server, wanted: KindWanted) -
 
 /// §2.16: a page that changed and that no record named. The decoder is not to be relied on, until another
 /// version of it is there.
-fn missed(p: &Point) -> bool {
-    p.changes.missed > 0 && p.changes.decoder.is_none_or(|d| d >= CHANGES_VERSION)
+fn missed(p: &PointFacts) -> bool {
+    p.missed > 0 && p.decoder.is_none_or(|d| d >= CHANGES_VERSION)
 }
 
 async fn is_expired(cluster: &ClusterVault, id: &RunId) -> Result<bool> {

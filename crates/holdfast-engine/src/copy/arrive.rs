@@ -22,13 +22,13 @@ pub async fn overdue(ctx: &Context, pair: &Pair) -> Result<()> {
     if !pair.target.vault().keys().can_sign(Signer::Operator) {
         return Ok(());
     }
-    let (points, _) = pair.target.points().await?;
+    let survey = pair.target.survey().await?;
     let notes = Notes::read(&pair.target).await?;
     let now = jiff::Timestamp::now();
-    for p in points.iter().filter(|p| p.copied.is_some()) {
+    for p in survey.points.iter().map(|s| &s.facts).filter(|p| p.copy_of.is_some()) {
         let of = notes.of(&p.id);
         if of.verified.is_empty() && of.expired(now).is_none() {
-            check(ctx, pair, p).await?;
+            check(ctx, pair, &pair.target.point(&p.id).await?).await?;
         }
     }
     Ok(())

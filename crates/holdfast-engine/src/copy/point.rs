@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::error::{EngineError, Result, first_reason};
 use crate::state::hostname;
 use holdfast_core::{ExitCode, RunId};
+use holdfast_vault::PointFacts;
 use holdfast_vault::codec::Compressor;
 use holdfast_vault::point::{Aborted, Body, CopiedFrom, FailedRun, FrameJson, PackJson, Point, PointKind};
 use holdfast_vault::reader::{PackSet, PointReader};
@@ -139,22 +140,22 @@ async fn already(ctx: &Context, pair: &Pair, p: &Point, there: &Point) -> Result
 /// And the generation that the copy gets there.
 async fn parent_of(pair: &Pair, p: &Point) -> Result<(Option<Point>, u64)> {
     let survey = pair.target.survey().await?;
-    let points: Vec<Point> = survey.points.into_iter().map(|s| s.point).collect();
+    let points: Vec<PointFacts> = survey.points.into_iter().map(|s| s.facts).collect();
     let generation = points.iter().map(|q| q.generation).max().unwrap_or(0).saturating_add(1);
     let (before, behind): (Vec<_>, Vec<_>) = points.into_iter().partition(|q| q.stop_time <= p.stop_time);
     let now = jiff::Timestamp::now();
     for q in before.into_iter().rev().chain(behind) {
         // Other blocks, or other files: nothing could be told apart by number.
-        let alike = q.server.system_identifier == p.server.system_identifier
-            && q.server.version_num / 10_000 == p.server.version_num / 10_000
-            && q.server.block_size == p.server.block_size
-            && q.server.segment_blocks == p.server.segment_blocks;
+        let alike = q.system_identifier == p.server.system_identifier
+            && q.version_num / 10_000 == p.server.version_num / 10_000
+            && q.block_size == p.server.block_size
+            && q.segment_blocks == p.server.segment_blocks;
         if !alike {
             continue;
         }
         let expired = Notes::of_point(&pair.target, &q.id).await?.expired(now).is_some();
         if !expired && !pair.target.is_condemned(&q.id).await? {
-            return Ok((Some(q), generation));
+            return Ok((Some(pair.target.point(&q.id).await?), generation));
         }
     }
     Ok((None, generation))

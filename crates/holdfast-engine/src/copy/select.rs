@@ -8,7 +8,7 @@
 //!
 //! A point that a person names is copied whatever the rules say, unless it is expired.
 
-use super::wal::{segment_of, segments_of};
+use super::wal::segments_of;
 use super::{CopyOptions, Pair, open_source, sources};
 use crate::context::Context;
 use crate::error::{EngineError, Result};
@@ -16,7 +16,9 @@ use crate::retention::{Held, Holdings, candidate};
 use holdfast_core::policy;
 use holdfast_core::retention::{Candidate, Reason, WalKeep, decide, wal_needs};
 use holdfast_core::{RunId, SegmentName};
+use holdfast_vault::PointFacts;
 use holdfast_vault::point::Point;
+use holdfast_vault::walindex::WalListing;
 use holdfast_vault::{ClusterVault, Notes};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -102,14 +104,17 @@ pub async fn plan(ctx: &Context, o: &CopyOptions, to: &policy::Vault) -> Result<
 
 async fn one_point(ctx: &Context, from: &policy::Vault, id: &str, to: &policy::Vault) -> Result<CopyPlan> {
     let vault = open_source(from).await?;
-    let mut hits: Vec<(ClusterVault, Point)> = Vec::new();
+    let mut hits: Vec<(ClusterVault, PointFacts)> = Vec::new();
     for cluster in ctx.clusters(&vault).await? {
-        let (points, _) = cluster.points().await?;
-        let fits = |p: &Point| p.id.as_str().starts_with(id) || p.origin().as_str().starts_with(id);
-        hits.extend(points.into_iter().filter(fits).map(|p| (cluster.clone(), p)));
+        let fits = |p: &PointFacts| p.id.as_str().starts_with(id) || p.origin().as_str().starts_with(id);
+        let points = cluster.survey().await?.points.into_iter().map(|s| s.facts);
+        hits.extend(points.filter(fits).map(|p| (cluster.clone(), p)));
     }
     let (source, point) = match (hits.len(), hits.pop()) {
-        (1, Some(hit)) => hit,
+        (1, Some((source, facts))) => {
+            let point = source.point(&facts.id).await?;
+            (source, point)
+        }
         (0, _) | (_, None) => {
             return Err(EngineError::not_found(
                 format!("there is no point `{id}` in vault `{}`", from.name),
@@ -152,10 +157,10 @@ async fn database(ctx: &Context, from: &policy::Vault, to: &policy::Vault) -> Re
     for held in &theirs.clusters {
         let has = origins(&ours, held);
         for seen in &held.points {
-            if has.contains(seen.point.origin()) {
+            if has.contains(seen.facts.origin()) {
                 there += 1;
-            } else if let Some(reason) = unfit(&theirs, held, &seen.point, now) {
-                left.push(Choice { point: seen.point.id.clone(), reason });
+            } else if let Some(reason) = unfit(&theirs, held, &seen.facts, now) {
+                left.push(Choice { point: seen.facts.id.clone(), reason });
             } else {
                 missing.push((held, seen));
             }
@@ -185,11 +190,11 @@ async fn database(ctx: &Context, from: &policy::Vault, to: &policy::Vault) -> Re
         let id = &held.cluster.path().cluster;
         let mut part = Part { source: held.cluster.clone(), points: Vec::new() };
         for (_, seen) in missing.iter().filter(|(h, _)| &h.cluster.path().cluster == id) {
-            if stays.iter().any(|c| &c.cluster == id && c.id == seen.point.id) {
-                part.points.push(seen.point.clone());
+            if stays.iter().any(|c| &c.cluster == id && c.id == seen.facts.id) {
+                part.points.push(held.cluster.point(&seen.facts.id).await?);
             } else {
                 let reason = format!("no rule of vault `{}` wants it", to.name);
-                plan.left.push(Choice { point: seen.point.id.clone(), reason });
+                plan.left.push(Choice { point: seen.facts.id.clone(), reason });
             }
         }
         // WAL without any point to start from is of no use there.
@@ -205,11 +210,11 @@ async fn database(ctx: &Context, from: &policy::Vault, to: &policy::Vault) -> Re
 /// The points of a cluster that `ours` has, by the ids that backups gave them.
 fn origins(ours: &Holdings, held: &Held) -> BTreeSet<RunId> {
     let same = ours.held_of(&held.cluster.path().cluster);
-    same.into_iter().flat_map(|h| &h.points).map(|s| s.point.origin().clone()).collect()
+    same.into_iter().flat_map(|h| &h.points).map(|s| s.facts.origin().clone()).collect()
 }
 
 /// Why a point of the source is not to be copied.
-fn unfit(theirs: &Holdings, held: &Held, p: &Point, now: Timestamp) -> Option<String> {
+fn unfit(theirs: &Holdings, held: &Held, p: &PointFacts, now: Timestamp) -> Option<String> {
     if held.notes.get(&p.id).is_some_and(|n| n.expired(now).is_some()) {
         return Some(format!("it is expired in vault `{}`", theirs.vault_policy.name));
     }
@@ -226,10 +231,6 @@ async fn lacking(plan: &CopyPlan, theirs: &Held, ours: Option<&Held>) -> Result<
         Some(h) => segments_of(&h.cluster).await?,
     };
     there.extend(plan.points().flat_map(|p| p.wal.iter().map(|w| w.name)));
-    let all = theirs.cluster.store().list(&path.wal()).await?;
-    Ok(all
-        .iter()
-        .filter_map(|l| Some((segment_of(&l.name)?, l.modified)))
-        .filter(|(s, at)| !there.contains(s) && plan.needs(path, size, *s, *at))
-        .count())
+    let all = WalListing::read(&theirs.cluster).await?.segments(size);
+    Ok(all.into_iter().filter(|(s, at)| !there.contains(s) && plan.needs(path, size, *s, *at)).count())
 }

@@ -17,6 +17,7 @@ use holdfast_core::{SegmentName, TimelineId};
 use holdfast_pgformat::walname::WalFileName;
 use holdfast_vault::point::{Body, WalNeed};
 use holdfast_vault::vault::{hex, unhex32};
+use holdfast_vault::walindex::WalListing;
 use holdfast_vault::walobj::{self, Held, WalHead};
 use holdfast_vault::{ClusterVault, Signer, StoreErrorKind, VaultError};
 use std::collections::BTreeSet;
@@ -135,26 +136,20 @@ pub async fn histories(pair: &Pair) -> Result<WalCopied> {
     Ok(out)
 }
 
-/// Names below `wal/` that the source has and the target has not, relative to the folder of the cluster;
-/// what was set aside as a conflict stays where it is.
+/// Names below `wal/` that the source has and the target has not, but for segments; what was set aside as a
+/// conflict stays where it is.
 async fn missing(pair: &Pair, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
-    let relative = |c: &ClusterVault, name: &str| -> Option<String> {
-        Some(name.strip_prefix(&c.path().wal())?.trim_start_matches('/').to_string())
-    };
-    let there: BTreeSet<String> = pair
-        .target
-        .store()
-        .list(&pair.target.path().wal())
-        .await?
-        .iter()
-        .filter_map(|l| relative(&pair.target, &l.name))
-        .collect();
-    let all = pair.source.store().list(&pair.source.path().wal()).await?;
-    Ok(all
-        .iter()
-        .filter_map(|l| relative(&pair.source, &l.name))
-        .filter(|n| !n.starts_with("conflict/") && wanted(n) && !there.contains(n))
-        .collect())
+    let there = others(&pair.target).await?;
+    Ok(others(&pair.source).await?.into_iter().filter(|n| wanted(n) && !there.contains(n)).collect())
+}
+
+/// Histories, owners and extras, relative to `wal/`. Two listings.
+async fn others(cluster: &ClusterVault) -> Result<BTreeSet<String>> {
+    let wal = cluster.path().wal();
+    let mut all = cluster.store().level(&wal).await?.objects;
+    all.extend(cluster.store().list(&format!("{wal}/extra")).await?);
+    let relative = |name: &str| Some(name.strip_prefix(&wal)?.trim_start_matches('/').to_string());
+    Ok(all.iter().filter_map(|l| relative(&l.name)).collect())
 }
 
 /// A file of PostgreSQL's that is kept as a record.
@@ -175,18 +170,10 @@ async fn record(pair: &Pair, name: &str) -> Result<WalCopied> {
     }
 }
 
-/// The finished segment that an object is.
-pub(super) fn segment_of(name: &str) -> Option<SegmentName> {
-    if name.contains("/wal/conflict/") || name.contains("/wal/extra/") {
-        return None;
-    }
-    name.rsplit('/').next()?.strip_suffix(".wal")?.parse().ok()
-}
-
 /// All finished segments of an archive.
 pub async fn segments_of(cluster: &ClusterVault) -> Result<BTreeSet<SegmentName>> {
-    let listed = cluster.store().list(&cluster.path().wal()).await?;
-    Ok(listed.iter().filter_map(|l| segment_of(&l.name)).collect())
+    let size = cluster.record().wal_segment_size;
+    Ok(WalListing::read(cluster).await?.segments(size).into_iter().map(|(s, _)| s).collect())
 }
 
 /// Segments that `wanted` names and the target lacks, oldest first. Two listings.
@@ -195,10 +182,9 @@ pub async fn lacking(
     wanted: &dyn Fn(SegmentName, jiff::Timestamp) -> bool,
 ) -> Result<Vec<SegmentName>> {
     let there = segments_of(&pair.target).await?;
-    let all = pair.source.store().list(&pair.source.path().wal()).await?;
-    let missing = all.iter().filter_map(|l| Some((segment_of(&l.name)?, l.modified)));
+    let all = WalListing::read(&pair.source).await?.segments(pair.source.record().wal_segment_size);
     let mut out: Vec<SegmentName> =
-        missing.filter(|(s, at)| !there.contains(s) && wanted(*s, *at)).map(|(s, _)| s).collect();
+        all.into_iter().filter(|(s, at)| !there.contains(s) && wanted(*s, *at)).map(|(s, _)| s).collect();
     out.sort_unstable();
     Ok(out)
 }

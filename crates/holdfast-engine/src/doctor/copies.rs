@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(super) fn check(ctx: &Context, stocks: &[Stock]) -> Vec<Line> {
     let mut lines = Vec::new();
     let pause = ctx.plan.tiers.values().map(|t| longest_pause(&t.schedule)).min();
-    let newest = |s: &Stock| s.points.last().map(|p| p.stop_time);
+    let newest = |s: &Stock| s.newest.as_ref().map(|p| p.stop_time);
     let source = stocks.first().filter(|s| s.known).and_then(newest);
     for c in ctx.plan.copies.values() {
         let Some(stock) = stocks.iter().find(|s| s.vault == c.to && s.known) else { continue };

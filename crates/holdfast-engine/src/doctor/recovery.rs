@@ -27,7 +27,7 @@ pub(super) async fn check(ctx: &Context, stocks: &[Stock], live: Option<&Live>, 
     let now = Timestamp::now();
     let mut lines = Vec::new();
     let first = stocks.first().filter(|s| s.known);
-    let newest = first.and_then(|s| s.points.last());
+    let newest = first.and_then(|s| s.newest.as_ref());
     let major =
         live.map(|l| l.server.version.major.number()).or(newest.map(|p| p.server.version_num / 10_000));
     if let Some(major) = major {

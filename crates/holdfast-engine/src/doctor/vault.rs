@@ -22,7 +22,7 @@ pub(super) struct Stock {
     pub cluster: Option<ClusterVault>,
     /// False when the points could not be listed: nothing is known then.
     pub known: bool,
-    pub points: Vec<Point>,
+    pub newest: Option<Point>,
     pub archive: Option<WalArchive>,
     pub verified: Vec<Verified>,
     pub last_failure: Option<FailedRun>,
@@ -66,7 +66,7 @@ pub(super) async fn check(
     if let Some(dir) = store.local_path()
         && let Ok(s) = space(dir)
     {
-        lines.push(free_space(&name, s, stock.points.last().map(|p| p.stored_bytes)));
+        lines.push(free_space(&name, s, stock.newest.as_ref().map(|p| p.stored_bytes)));
     }
     stock
 }
@@ -183,8 +183,8 @@ async fn take_stock(
             Some(s) => c.record().system_identifier == s.system_identifier,
             None => clusters.last().is_some_and(|l| l.path() == c.path()),
         };
-        let (points, errors) = c.points().await?;
-        damaged.extend(errors.iter().map(ToString::to_string));
+        let survey = c.survey().await?;
+        damaged.extend(survey.damaged.iter().map(ToString::to_string));
         let archive = match WalArchive::read(c).await {
             Ok(a) => Some(a),
             Err(e @ EngineError::Vault(holdfast_vault::VaultError::Damaged { .. })) => {
@@ -196,7 +196,10 @@ async fn take_stock(
         conflicts.extend(archive.iter().flat_map(|a| a.conflicts.clone()));
         if ours {
             stock.cluster = Some(c.clone());
-            stock.points = points;
+            stock.newest = match survey.points.last() {
+                Some(seen) => Some(c.point(&seen.facts.id).await?),
+                None => None,
+            };
             stock.archive = archive;
             stock.verified = c.verifications().await?;
             stock.last_failure = last_failure(c).await?;

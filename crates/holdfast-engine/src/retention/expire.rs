@@ -74,7 +74,7 @@ pub async fn matching(ctx: &Context, id: &str) -> Result<BTreeSet<RunId>> {
         for cluster in ctx.clusters(&vault).await? {
             let survey = cluster.survey().await?;
             out.extend(
-                survey.points.into_iter().map(|s| s.point.id).filter(|run| run.as_str().starts_with(id)),
+                survey.points.into_iter().map(|s| s.facts.id).filter(|run| run.as_str().starts_with(id)),
             );
         }
     }
@@ -89,8 +89,8 @@ pub async fn plan(ctx: &Context, point: Option<&str>, ask_clock: bool) -> Result
     if let Some(id) = point {
         for h in &all {
             for held in &h.clusters {
-                for seen in held.points.iter().filter(|s| s.point.id.as_str() == id) {
-                    let guards = h.guards_of(&held.cluster.path().cluster, &seen.point.id);
+                for seen in held.points.iter().filter(|s| s.facts.id.as_str() == id) {
+                    let guards = h.guards_of(&held.cluster.path().cluster, &seen.facts.id);
                     if !guards.is_empty() {
                         return Err(EngineError::refused(
                             format!(
@@ -132,7 +132,7 @@ async fn plan_vault(h: &Holdings, by_hand: Option<&str>) -> Result<ExpirePlan> {
         plan.alarms.extend(held.damaged.iter().map(|d| format!("{d}; nothing of its cluster is swept")));
         let mut going: BTreeMap<RunId, String> = BTreeMap::new();
         for seen in held.points.iter().rev() {
-            let p = &seen.point;
+            let p = &seen.facts;
             let Some(v) = h.verdict(&held.cluster.path().cluster, &p.id) else { continue };
             let mut reasons: Vec<String> = v.reasons.iter().map(ToString::to_string).collect();
             let noted = held.notes.get(&p.id).and_then(|n| n.expired(h.now));

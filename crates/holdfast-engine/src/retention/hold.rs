@@ -5,6 +5,7 @@ use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use crate::state::hostname;
 use holdfast_core::RunId;
+use holdfast_vault::PointFacts;
 use holdfast_vault::point::{Body, Hold, Released};
 use holdfast_vault::{ClusterVault, Notes, Signer};
 use jiff::Timestamp;
@@ -30,8 +31,9 @@ pub async fn hold(ctx: &Context, point: &str, title: &str, until: Option<Timesta
         let vault = open_vault(&v).await?;
         for cluster in ctx.clusters(&vault).await? {
             // A copy is the same point under another id.
-            let (points, _) = cluster.points().await?;
-            let mine = points.iter().find(|p| p.is_called(found.origin())).map(|p| p.id.clone());
+            let points = cluster.survey().await?.points;
+            let called = |p: &PointFacts| p.is_called(found.origin());
+            let mine = points.iter().map(|s| &s.facts).find(|p| called(p)).map(|p| p.id.clone());
             let known = match mine {
                 // A record that does not open: its name says enough.
                 None => {

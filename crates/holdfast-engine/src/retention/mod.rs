@@ -21,7 +21,7 @@ use holdfast_vault::vault::Seen;
 use holdfast_vault::{ClusterVault, Notes, Signer, Vault};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What one vault has of a database, and what the rules say of it.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Holdings {
     /// With those as well: says what guards them.
     with_expired: Decision,
     candidates: Vec<Candidate>,
+    /// Where the verdict on a point stands in `decision`, and else in `with_expired`.
+    places: HashMap<(ClusterId, RunId), (bool, usize)>,
     pub now: Timestamp,
 }
 
@@ -67,7 +69,7 @@ pub fn rules(ctx: &Context, vault: &str) -> Result<Rules> {
 
 /// A point as retention sees it.
 pub(crate) fn candidate(cluster: &ClusterId, seen: &Seen, notes: &Notes) -> Candidate {
-    let p = &seen.point;
+    let p = &seen.facts;
     let verified = notes.get(&p.id).and_then(|n| n.best()).map(|v| v.at);
     Candidate {
         id: p.id.clone(),
@@ -80,11 +82,11 @@ pub(crate) fn candidate(cluster: &ClusterId, seen: &Seen, notes: &Notes) -> Cand
         stored_at: seen.stored_at,
         generation: p.generation,
         size_bytes: p.size_bytes,
-        partial: !p.damaged.is_empty(),
+        partial: p.damaged > 0,
         verified,
         trusted: seen.signer == Signer::Operator || verified.is_some(),
         tags: p.tags.clone(),
-        timeline_history: p.server.timeline_history.clone(),
+        timeline_history: p.timeline_history.clone(),
     }
 }
 
@@ -125,7 +127,7 @@ impl Holdings {
                 let c = candidate(&held.cluster.path().cluster, seen, &held.notes);
                 let by_hand = held
                     .notes
-                    .get(&seen.point.id)
+                    .get(&seen.facts.id)
                     .is_some_and(|n| n.expired(now).is_some() && n.expired_by_hand());
                 if !by_hand {
                     rest.push(c.clone());
@@ -136,6 +138,11 @@ impl Holdings {
         let locks = BTreeMap::new();
         let decision = decide(&rest, &holds, &locks, &rules, now);
         let with_expired = decide(&all, &holds, &locks, &rules, now);
+        let mut places = HashMap::new();
+        for (first, d) in [(false, &with_expired), (true, &decision)] {
+            let keys = d.verdicts.iter().enumerate().rev();
+            places.extend(keys.map(|(i, v)| ((v.cluster.clone(), v.id.clone()), (first, i))));
+        }
         Ok(Holdings {
             vault_policy: vault,
             vault: opened,
@@ -144,6 +151,7 @@ impl Holdings {
             decision,
             with_expired,
             candidates: all,
+            places,
             now,
         })
     }
@@ -162,9 +170,9 @@ impl Holdings {
     /// Whether the rules keep a point (asked without what persons expired), and why. Ids repeat: a copy of a
     /// cluster may have them, and a host can invent a cluster with the points of another.
     pub fn verdict(&self, cluster: &ClusterId, id: &RunId) -> Option<&Verdict> {
-        [&self.decision, &self.with_expired]
-            .into_iter()
-            .find_map(|d| d.verdicts.iter().find(|v| &v.cluster == cluster && &v.id == id))
+        let (first, place) = self.places.get(&(cluster.clone(), id.clone()))?;
+        let decision = if *first { &self.decision } else { &self.with_expired };
+        decision.verdicts.get(*place)
     }
 
     /// What forbids that a person expires the point.

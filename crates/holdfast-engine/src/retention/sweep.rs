@@ -8,11 +8,15 @@ use super::{Held, Holdings};
 use crate::context::Context;
 use crate::error::{EngineError, Result};
 use crate::state::hostname;
-use holdfast_core::{RunId, SegmentName};
+use holdfast_core::retention::Stretch;
+use holdfast_core::{RunId, SegmentName, TimelineId};
+use holdfast_vault::listing::Span;
+use holdfast_vault::store::Listed;
 use holdfast_vault::sweep::{self, Order, Sweep, Swept};
-use holdfast_vault::{Signer, StoreErrorKind, VaultError};
+use holdfast_vault::walindex::{Chunk, WalListing};
+use holdfast_vault::{ClusterVault, Signer, StoreErrorKind, VaultError};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Objects of one kind.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -58,28 +62,78 @@ pub(super) async fn order(h: &Holdings, held: &Held, going: BTreeMap<RunId, Stri
     let size = held.cluster.record().wal_segment_size;
     // What goes in other clusters too: only this one's points matter for its WAL.
     let keep = h.wal_keep(&|id| going.contains_key(id));
-    let mut wal = BTreeSet::new();
-    for l in held.cluster.store().list(&path.wal()).await? {
+    let goes = |s: SegmentName, modified| {
+        keep.needs(&path.cluster, s.timeline, s.start(size), s.end(size), modified).is_none()
+    };
+    let listing = WalListing::read(&held.cluster).await?;
+    let mut wal: Vec<Listed> = Vec::new();
+    for (t, known) in &listing.timelines {
+        for c in &known.chunks {
+            let stretch = size.start_of(c.first)..size.start_of(c.first + c.count);
+            let all = match keep.needs_all(&path.cluster, *t, stretch, c.oldest, c.newest) {
+                Stretch::Stays => continue,
+                Stretch::Mixed { by_age: true } => {
+                    let exact = chunk(&held.cluster, *t, c).await?;
+                    wal.extend(exact.into_iter().filter(|(s, l)| goes(*s, l.modified)).map(|(_, l)| l));
+                    continue;
+                }
+                Stretch::Goes => true,
+                Stretch::Mixed { by_age: false } => false,
+            };
+            let segments = (c.first..c.first + c.count).map(|n| SegmentName::new(*t, n, size));
+            let going = segments.zip(0..).filter(|(s, _)| all || goes(*s, c.newest));
+            wal.extend(going.map(|(s, i)| Listed {
+                name: path.segment(*t, &s.to_string()),
+                // Of the sizes only the sum is known.
+                size: c.bytes / c.count + if i == 0 { c.bytes % c.count } else { 0 },
+                modified: c.newest,
+            }));
+        }
+        for s in &known.loose {
+            let segment = SegmentName::new(*t, s.number, size);
+            if goes(segment, s.modified) {
+                let name = path.segment(*t, &segment.to_string());
+                wal.push(Listed { name, size: s.size, modified: s.modified });
+            }
+        }
+    }
+    for l in &listing.others {
         if l.name.contains("/conflict/") {
             // A person has to look at these first.
             continue;
         }
         let file = l.name.rsplit('/').next().unwrap_or_default();
-        // Segments, and what is named after one: `NAME.partial`, `NAME.OFFSET.backup`.
+        // What is named after a segment: `NAME.partial`, `NAME.OFFSET.backup`.
         let Some(segment) = file.get(..24).and_then(|s| s.parse::<SegmentName>().ok()) else { continue };
-        let (start, end) = (segment.start(size), segment.end(size));
-        if keep.needs(&path.cluster, segment.timeline, start, end, l.modified).is_none() {
-            wal.insert(l.name);
+        if goes(segment, l.modified) {
+            wal.push(l.clone());
         }
     }
     Ok(Order {
         remove: going,
         wal,
+        unsettled: listing.unsettled(),
         now: h.now,
         dead_after: super::expire::DEAD_AFTER,
         keep_failed: super::expire::KEEP_FAILED,
         host: hostname(),
     })
+}
+
+/// The segments of a chunk of which some stay, as they are listed.
+async fn chunk(cluster: &ClusterVault, t: TimelineId, c: &Chunk) -> Result<Vec<(SegmentName, Listed)>> {
+    let (path, size) = (cluster.path(), cluster.record().wal_segment_size);
+    let name = |n: u64| path.segment(t, &SegmentName::new(t, n, size).to_string());
+    let (folder, after) = (path.wal_timeline(t), c.first.checked_sub(1).map_or(String::new(), name));
+    let until = name(c.first + c.count - 1);
+    let mut out = Vec::new();
+    let span = Span { folder: &folder, after: &after, until: Some(&until) };
+    let mut each = |l: Listed| {
+        let file = l.name.rsplit('/').next().and_then(|f| f.strip_suffix(".wal")?.parse().ok());
+        out.extend(file.map(|s| (s, l)));
+    };
+    cluster.store().visit(span, &|_| false, &mut each).await?;
+    Ok(out)
 }
 
 fn report(
@@ -177,7 +231,7 @@ async fn vault(ctx: &Context, v: &holdfast_core::policy::Vault, plan_only: bool)
 async fn cluster(ctx: &Context, h: &Holdings, held: &Held, plan_only: bool) -> Result<SweepReport> {
     let (mut going, mut waiting) = (BTreeMap::new(), BTreeMap::new());
     for seen in &held.points {
-        let id = &seen.point.id;
+        let id = &seen.facts.id;
         match h.may_go(held, id, h.vault_policy.sweep_after) {
             None => {}
             Some(Ok(why)) => {

@@ -146,8 +146,8 @@ async fn newest(ctx: &Context) -> Result<(String, ClusterVault, Point)> {
     let (v, vault) = ctx.open_first_vault().await?;
     let mut best: Option<(ClusterVault, Point)> = None;
     for cluster in ctx.clusters(&vault).await? {
-        let (points, _) = cluster.points().await?;
-        if let Some(p) = points.into_iter().last() {
+        if let Some(seen) = cluster.survey().await?.points.last() {
+            let p = cluster.point(&seen.facts.id).await?;
             best = Some((cluster, p));
         }
     }

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD as B64;
 use holdfast_core::{Lsn, SegmentName, SegmentSize, TimelineId};
 use holdfast_pgformat::history::TimelineHistory;
 use holdfast_vault::point::Body;
+use holdfast_vault::walindex::WalListing;
 use holdfast_vault::walobj::{self, WalHead};
 use holdfast_vault::{ClusterVault, VaultError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,9 +54,9 @@ fn damaged(name: &str, what: &str) -> VaultError {
 }
 
 impl WalArchive {
-    /// One listing, and one read per timeline history.
+    /// One listing (of which [`WalListing::read`] counts the requests), and one read per timeline history.
     pub async fn read(cluster: &ClusterVault) -> Result<Self> {
-        let size = cluster.record().wal_segment_size;
+        let listing = WalListing::read(cluster).await?;
         let mut a = WalArchive {
             cluster: cluster.clone(),
             segments: BTreeMap::new(),
@@ -65,14 +66,19 @@ impl WalArchive {
             conflicts: Vec::new(),
         };
         let mut histories = Vec::new();
-        for l in cluster.store().list(&cluster.path().wal()).await? {
+        for (t, wal) in &listing.timelines {
+            let numbers = wal.numbers();
+            if !numbers.is_empty() {
+                a.segments.insert(*t, numbers);
+            }
+            a.stored_bytes += wal.bytes();
+            a.newest_at = a.newest_at.max(wal.newest_at());
+        }
+        for l in listing.others {
             let file = l.name.rsplit('/').next().unwrap_or_default();
             a.stored_bytes += l.size;
             if l.name.contains("/wal/conflict/") {
                 a.conflicts.push(file.to_string());
-            } else if let Some(s) = file.strip_suffix(".wal").and_then(|s| s.parse::<SegmentName>().ok()) {
-                a.segments.entry(s.timeline).or_default().insert(s.number(size));
-                a.newest_at = a.newest_at.max(Some(l.modified));
             } else if let Some(t) = file.strip_suffix(".history").and_then(|t| TimelineId::from_hex(t).ok()) {
                 histories.push(t);
             }

@@ -4,6 +4,7 @@
 mod conformance;
 mod faults;
 mod format_examples;
+mod indexes;
 mod stores;
 mod sweeping;
 mod vaults;

@@ -52,7 +52,7 @@ async fn turn() {
 
 /// A store whose every request is two steps.
 #[derive(Debug, Clone)]
-struct Stepping(Arc<InMemory>);
+pub struct Stepping(pub Arc<InMemory>);
 
 impl std::fmt::Display for Stepping {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -152,13 +152,13 @@ struct World {
     rng: TestRng,
 }
 
-fn run_id(rng: &mut TestRng) -> RunId {
+pub fn run_id(rng: &mut TestRng) -> RunId {
     let t = Timestamp::from_second(1_790_000_000 + rng.below(10_000_000) as i64).unwrap();
     let tail: String = (0..6).map(|_| char::from(b'a' + rng.below(26) as u8)).collect();
     format!("{}-{tail}", t.strftime("%Y%m%dT%H%M%SZ")).parse().unwrap()
 }
 
-fn pack(c: &ClusterVault, id: &PackId, handle: u32, frame: &[u8]) -> (PackInfo, FrameJson, Bytes) {
+pub fn pack(c: &ClusterVault, id: &PackId, handle: u32, frame: &[u8]) -> (PackInfo, FrameJson, Bytes) {
     let sink = Sink::default();
     let name = c.path().pack(id);
     let purpose = if id.class == PackClass::Meta { Purpose::Meta } else { Purpose::Data };
@@ -291,14 +291,15 @@ async fn hold(c: ClusterVault, ledger: Shared, mut rng: TestRng) -> Result<()> {
 }
 
 /// The order that the engine would give, with no grace at all.
-async fn order(c: &ClusterVault, dead_after: SignedDuration) -> Result<Order> {
+pub async fn order(c: &ClusterVault, dead_after: SignedDuration) -> Result<Order> {
     let now = Timestamp::now();
     let (points, _) = c.points().await?;
     let notes = Notes::read(c).await?;
     let gone = points.iter().filter(|p| notes.get(&p.id).is_some_and(|n| n.expired(now).is_some()));
     Ok(Order {
         remove: gone.map(|p| (p.id.clone(), "model".into())).collect(),
-        wal: BTreeSet::new(),
+        wal: vec![],
+        unsettled: 0,
         now: now + SignedDuration::from_secs(5),
         dead_after,
         keep_failed: SignedDuration::ZERO,
@@ -585,7 +586,7 @@ async fn wal_of_runs_under_way_stays() {
         c.store().create(&name, Bytes::from_static(b"wal")).await.unwrap();
         let old = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 86_400);
         std::fs::File::open(scratch.path("vault").join(&name)).unwrap().set_modified(old).unwrap();
-        order.wal.insert(name);
+        order.wal.push(c.store().head(&name).await.unwrap().unwrap());
     }
     let gone =
         |s: &sweep::Sweep| s.wal.iter().map(|d| d.name[d.name.len() - 5..].to_string()).collect::<Vec<_>>();
