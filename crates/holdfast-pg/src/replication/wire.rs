@@ -152,7 +152,10 @@ impl Replication {
     async fn start(&mut self, c: &Config, binding: Option<Vec<u8>>) -> Result<()> {
         let user = c.get_user().unwrap_or("postgres");
         let mut params = vec![("user", user), ("replication", "true"), ("client_encoding", "UTF8")];
-        params.extend(c.get_options().map(|o| ("options", o)));
+        // A backup takes hours in one command, and the session that holds a slot is idle all the while.
+        let options =
+            format!("{} -c statement_timeout=0 -c idle_session_timeout=0", c.get_options().unwrap_or_default());
+        params.push(("options", options.trim_start()));
         params.extend(c.get_application_name().map(|a| ("application_name", a)));
         let mut out = BytesMut::new();
         frontend::startup_message(params, &mut out).map_err(|e| PgError::Conninfo(e.to_string()))?;
