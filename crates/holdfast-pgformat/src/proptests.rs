@@ -3,8 +3,8 @@
 use crate::control::ControlFile;
 use crate::crc32c::{crc32c, update_portable};
 use crate::history::TimelineHistory;
-use crate::label::{BackupLabel, TablespaceMap};
 use crate::incremental::IncrementalHeader;
+use crate::label::{BackupLabel, TablespaceMap};
 use crate::page::{PageHeader, checksum, checksum_portable, is_new, verify_page};
 use crate::path::{classify, classify_in_tablespace, dir_action, unlogged_set};
 use crate::relation::{RelationFile, is_temp_relation_name};

@@ -77,7 +77,11 @@ enum Sink {
     Text(Text),
     Wal,
     /// The start of an `INCREMENTAL.*` file.
-    Header { path: Vec<u8>, member: Member, bytes: Vec<u8> },
+    Header {
+        path: Vec<u8>,
+        member: Member,
+        bytes: Vec<u8>,
+    },
     Blocks(Blocks),
 }
 
@@ -512,7 +516,11 @@ impl<'a> Intake<'a> {
     }
 
     /// The parent's entry of a path.
-    fn in_parent(&mut self, group: &[u8], path: &[u8]) -> Result<Option<(Arc<holdfast_vault::manifest::Leaf>, Entry)>> {
+    fn in_parent(
+        &mut self,
+        group: &[u8],
+        path: &[u8],
+    ) -> Result<Option<(Arc<holdfast_vault::manifest::Leaf>, Entry)>> {
         match &mut self.tree {
             Some(t) => t.entry(group, path),
             None => Ok(None),
@@ -580,7 +588,8 @@ impl<'a> Intake<'a> {
         };
         let (sent, made) = (split(&runs), split(&zeros));
         if sent.is_empty() && made.is_empty() {
-            let entry = Entry { flags: before.refs.entry.flags, layers: before.refs.entry.layers.clone(), ..entry };
+            let entry =
+                Entry { flags: before.refs.entry.flags, layers: before.refs.entry.layers.clone(), ..entry };
             let same = entry == before.refs.entry;
             let (flat, _) = holdfast_vault::map::flatten(&[&before.flat], &[], blocks, bs);
             let live = live_of(&flat, entry.size, bs);

@@ -152,7 +152,9 @@ mod tests {
         assert!(m.compare(7_000_000_000_000_000_000, less).unwrap_err().contains("did not arrive"));
         let mut more = there.clone();
         more.insert(b"x".to_vec(), (1, 1));
-        assert!(m.compare(7_000_000_000_000_000_000, more).unwrap_err().contains("not in the backup manifest"));
+        assert!(
+            m.compare(7_000_000_000_000_000_000, more).unwrap_err().contains("not in the backup manifest")
+        );
         let mut damaged = bytes.clone();
         let at = damaged.len() / 2;
         damaged[at] ^= 1;

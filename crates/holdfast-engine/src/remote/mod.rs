@@ -230,7 +230,8 @@ impl Job<'_> {
         if self.origin.server.in_recovery {
             return None;
         }
-        let name: String = self.run.to_string().to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        let name: String =
+            self.run.to_string().to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         let made = async {
             let mut s = Replication::connect(self.ctx.conninfo()?).await?;
             s.keep_wal(&format!("holdfast_{name}")).await?;
@@ -546,9 +547,8 @@ impl Job<'_> {
         stop_time: jiff::Timestamp,
     ) -> Result<Point> {
         let odd = |what: String| EngineError::from(PgError::Protocol(what));
-        let text = |b: Vec<u8>, what: &str| {
-            String::from_utf8(b).map_err(|_| odd(format!("{what} is not utf-8")))
-        };
+        let text =
+            |b: Vec<u8>, what: &str| String::from_utf8(b).map_err(|_| odd(format!("{what} is not utf-8")));
         let received = taken.received;
         let mut label = BackupLabel::parse(&text(received.label, "backup_label")?)
             .map_err(|e| odd(format!("backup_label: {e}")))?;

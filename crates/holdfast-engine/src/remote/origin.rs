@@ -42,8 +42,7 @@ impl RemoteOrigin {
             true => "(not told)".to_string(),
             false => server.data_directory.display().to_string(),
         };
-        let archiver_works =
-            server.in_recovery || (server.archiving() && !archiver(&session).await?.failing);
+        let archiver_works = server.in_recovery || (server.archiving() && !archiver(&session).await?.failing);
         let in_archive = archiver_works && server.setting("archive_command").contains(" wal push");
         warn_of_outside_config(ctx, &server);
         Ok(RemoteOrigin { session, server, root_mode, data_directory, archiver_works, in_archive })
@@ -64,6 +63,7 @@ fn warn_of_outside_config(ctx: &Context, s: &Server) {
         && !s.data_directory.as_os_str().is_empty()
         && !std::path::Path::new(file).starts_with(&s.data_directory)
     {
-        ctx.monitor.info(format!("`{file}` lies outside of the data directory and is not part of this point"));
+        ctx.monitor
+            .info(format!("`{file}` lies outside of the data directory and is not part of this point"));
     }
 }

@@ -31,12 +31,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    pub fn new(
-        reader: PointReader,
-        rt: tokio::runtime::Handle,
-        block_size: u32,
-        wear: Option<Wear>,
-    ) -> Self {
+    pub fn new(reader: PointReader, rt: tokio::runtime::Handle, block_size: u32, wear: Option<Wear>) -> Self {
         // Files come in no order: the chunks of many leaves are in use at a time.
         let cache = ChunkCache::with_room(96);
         Tree { reader, rt, cache, block_size, leaves: HashMap::new(), wear }
@@ -115,8 +110,7 @@ impl Tree {
                     && e.size.is_multiple_of(block_size.into())
                     && e.flags & (flags::DAMAGED | flags::UNSETTLED) == 0;
                 let path = String::from_utf8_lossy(&e.path);
-                let main =
-                    matches!(classify(&path), PathKind::RelationFork(r) if r.fork == Fork::Main);
+                let main = matches!(classify(&path), PathKind::RelationFork(r) if r.fork == Fork::Main);
                 if whole && main {
                     each(&e.path, e.size);
                 }

@@ -206,7 +206,8 @@ mod tests {
             let mut bytes = archive(&[("placeholder", vec![])]);
             bytes[..100].fill(0);
             bytes[..name.len()].copy_from_slice(name.as_bytes());
-            let sum: u32 = (0..512).map(|i| u32::from(if (148..156).contains(&i) { b' ' } else { bytes[i] })).sum();
+            let sum: u32 =
+                (0..512).map(|i| u32::from(if (148..156).contains(&i) { b' ' } else { bytes[i] })).sum();
             bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
             assert!(read(&bytes, 512).is_err(), "{name}");
         }

@@ -38,7 +38,9 @@ impl Folder {
     pub fn make(ctx: &Context) -> Result<Self> {
         let dir = ctx.state.dir().join("incoming").join(ctx.db.name.to_string());
         match std::fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(EngineError::io("empty", &dir)(e)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(EngineError::io("empty", &dir)(e));
+            }
             _ => {}
         }
         for d in ["pg_wal", "global"] {
@@ -107,8 +109,7 @@ impl Incoming {
             WalFileName::Segment(s) if s.timeline == self.timeline => {
                 self.wait_for_archiver(s).await?;
                 let dir = self.dir.clone();
-                let got =
-                    gather(&self.ctx, &self.cluster, self.compression, &dir, &[s], false).await?;
+                let got = gather(&self.ctx, &self.cluster, self.compression, &dir, &[s], false).await?;
                 self.gathered.needs.extend(got.needs);
                 self.gathered.directory_ops.extend(got.directory_ops);
                 self.gathered.stored_by_run += got.stored_by_run;

@@ -200,7 +200,8 @@ mod tests {
     #[test]
     fn parts_of_a_stream() {
         let p = |b: &'static [u8]| parse_piece(Bytes::from_static(b));
-        let name = |name: &str, location: &str| Piece::Archive { name: name.into(), location: location.into() };
+        let name =
+            |name: &str, location: &str| Piece::Archive { name: name.into(), location: location.into() };
         assert_eq!(p(b"nbase.tar\0\0").unwrap(), Some(name("base.tar", "")));
         assert_eq!(p(b"n16400.tar\0/spc\0").unwrap(), Some(name("16400.tar", "/spc")));
         assert_eq!(p(b"dxyz").unwrap(), Some(Piece::Data(Bytes::from_static(b"xyz"))));

@@ -153,8 +153,10 @@ impl Replication {
         let user = c.get_user().unwrap_or("postgres");
         let mut params = vec![("user", user), ("replication", "true"), ("client_encoding", "UTF8")];
         // A backup takes hours in one command, and the session that holds a slot is idle all the while.
-        let options =
-            format!("{} -c statement_timeout=0 -c idle_session_timeout=0", c.get_options().unwrap_or_default());
+        let options = format!(
+            "{} -c statement_timeout=0 -c idle_session_timeout=0",
+            c.get_options().unwrap_or_default()
+        );
         params.push(("options", options.trim_start()));
         params.extend(c.get_application_name().map(|a| ("application_name", a)));
         let mut out = BytesMut::new();
@@ -365,7 +367,9 @@ fn end_point(der: &[u8]) -> Option<Vec<u8>> {
     use x509_cert::der::oid::db::rfc5912 as oid;
     let cert = x509_cert::Certificate::from_der(der).ok()?;
     let hash = match cert.signature_algorithm.oid {
-        oid::SHA_1_WITH_RSA_ENCRYPTION | oid::SHA_256_WITH_RSA_ENCRYPTION | oid::ECDSA_WITH_SHA_256 => &SHA256,
+        oid::SHA_1_WITH_RSA_ENCRYPTION | oid::SHA_256_WITH_RSA_ENCRYPTION | oid::ECDSA_WITH_SHA_256 => {
+            &SHA256
+        }
         oid::SHA_384_WITH_RSA_ENCRYPTION | oid::ECDSA_WITH_SHA_384 => &SHA384,
         oid::SHA_512_WITH_RSA_ENCRYPTION | oid::ECDSA_WITH_SHA_512 => &SHA512,
         _ => return None,
