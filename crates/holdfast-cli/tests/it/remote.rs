@@ -68,7 +68,6 @@ fn fill(site: &Site) {
          create table longer as select g, repeat('l', 200) l from generate_series(1, 1000) g; \
          create table emptied as select g from generate_series(1, 3000) g; \
          create table there tablespace fast as select g, repeat('t', 100) t from generate_series(1, 3000) g; \
-         create unlogged table scratchpad as select g from generate_series(1, 1000) g; \
          vacuum analyze",
     );
     site.sql("create database shop");
@@ -200,11 +199,15 @@ fn without_an_archiver() {
     let pg = server(&scratch, "main", PgVersion::NEWEST).setting("archive_mode", "off").start();
     let site = Site::with(pg, &scratch, &[]);
     make_remote(&site);
-    site.sql("create table t as select g from generate_series(1, 1000) g");
+    site.sql(
+        "create table t as select g from generate_series(1, 1000) g; \
+         create unlogged table scratchpad as select g from generate_series(1, 1000) g",
+    );
     let point = site.backup(&[]);
     assert!(point["warnings"].to_string().contains("wal archiving is off"), "{point}");
     let copy = site.restore_and_start("copy", &["--point", text(&point["id"]), "--immediate"]);
-    assert_eq!(copy.sql("postgres", "select count(*) from t"), "1000");
+    let counts = "select (select count(*) from t), (select count(*) from scratchpad)";
+    assert_eq!(copy.sql("postgres", counts), "1000|0");
     let left = fs::read_dir(site.scratch.path("state").join("incoming")).map_or(0, Iterator::count);
     assert_eq!(left, 0);
 }
@@ -396,4 +399,56 @@ fn of_a_standby() {
     let restored = site.restore_and_start("copy", &["--point", text(&point["id"])]);
     assert_eq!(fingerprint(&restored, "postgres"), before);
     drop(copy);
+}
+
+/// The replication session is as safe as the others: chain and name checked, the password bound to the channel.
+#[test]
+fn over_tls() {
+    use crate::common::path_text;
+    use crate::tls::{ca, issue};
+    let scratch = Scratch::new("remote-tls");
+    let (ours, other) = (ca("ours"), ca("another"));
+    let root = path_text(&scratch.write("root.crt", ours.pem()));
+    let wrong_root = path_text(&scratch.write("wrong.crt", other.pem()));
+    let (crt, key) = issue(&scratch, &ours, "server", "localhost");
+    let pg = server(&scratch, "main", PgVersion::V17)
+        .tcp(true)
+        .setting("ssl", "on")
+        .setting("ssl_cert_file", &path_text(&crt))
+        .setting("ssl_key_file", &path_text(&key))
+        .start();
+    let site = Site::with(pg, &scratch, &[]);
+    make_remote(&site);
+    site.sql("create role backup login password 'right' replication; grant pg_monitor to backup");
+    let hba = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n\
+               hostssl replication all 127.0.0.1/32 scram-sha-256\n";
+    fs::write(site.pg.data_dir().join("pg_hba.conf"), hba).expect("hba");
+    site.sql("select pg_reload_conf()");
+    std::thread::sleep(Duration::from_millis(300));
+    let passfile = site.scratch.write("pass", "*:*:*:backup:right\n");
+    holdfast_testkit::user::chown(&passfile);
+    fs::set_permissions(&passfile, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("chmod");
+    let policy = fs::read_to_string(site.scratch.path("holdfast.toml")).expect("policy");
+    let run = |more: &str| {
+        let new = format!(
+            "host=localhost hostaddr=127.0.0.1 port={} user=backup dbname=postgres passfile={} {more}",
+            site.pg.port(),
+            passfile.display()
+        );
+        site.scratch.write("holdfast.toml", policy.replace(&site.pg.conninfo(), &new));
+        site.hf.run(&["--json", "backup", DB])
+    };
+    let full = format!("sslmode=verify-full sslrootcert={root}");
+    for good in
+        [full.as_str(), "sslmode=require", &format!("{full} channel_binding=require sslnegotiation=direct")]
+    {
+        let _ = run(good).ok();
+    }
+    for (bad, part) in [
+        ("sslmode=disable".to_string(), "pg_hba.conf"),
+        (format!("sslmode=verify-full sslrootcert={wrong_root}"), "certificate"),
+    ] {
+        let (_, message, _) = error_of(&run(&bad));
+        assert!(message.contains(part), "{bad}: {message}");
+    }
 }

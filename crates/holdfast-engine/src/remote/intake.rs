@@ -414,10 +414,7 @@ impl<'a> Intake<'a> {
             }
             _ => {}
         }
-        // WAL is not part of the manifest.
-        if !c.path.starts_with(b"pg_wal/")
-            && self.out.arrived.insert(c.path.clone(), (c.size, c.crc.value())).is_some()
-        {
+        if self.out.arrived.insert(c.path.clone(), (c.size, c.crc.value())).is_some() {
             return Err(odd(format!("`{}` came twice", lossy(&c.path))));
         }
         Ok(())

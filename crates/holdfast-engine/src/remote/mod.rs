@@ -63,7 +63,7 @@ use tree::Tree;
 use wal::{Folder, Incoming};
 
 /// The first server version with incremental base backups.
-const SUMMARIES_SINCE: u32 = 170_000;
+pub(crate) const SUMMARIES_SINCE: u32 = 170_000;
 
 /// Runs a backup of a server whose files are elsewhere.
 pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport> {

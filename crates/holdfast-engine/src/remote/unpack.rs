@@ -124,6 +124,10 @@ fn member(head: &[u8]) -> Result<Member, String> {
     while path.last() == Some(&b'/') {
         path.pop();
     }
+    // As the server names what it makes up below pg_wal (src/backend/backup/basebackup.c, `sendDir`).
+    if path.starts_with(b"./") {
+        path.drain(..2);
+    }
     let clean = |c: &[u8]| !c.is_empty() && c != b"." && c != b".." && !c.contains(&0);
     if !path.split(|b| *b == b'/').all(clean) {
         return Err(format!("a member is called {:?}", String::from_utf8_lossy(&path)));
