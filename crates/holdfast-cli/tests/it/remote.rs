@@ -131,8 +131,18 @@ fn round_trip(version: PgVersion, summaries: bool) {
     let of = |db: &str| fingerprint(&site.pg, db);
     let expected = [("postgres", of("postgres")), ("shop", shop), ("copied", of("copied"))];
     site.pg.wait_archived();
-    let copy = same_as(&site, &inc, "second", &expected);
-    let later = same_as(&site, &idle, "third", &expected);
+    drop(same_as(&site, &inc, "second", &expected));
+    drop(same_as(&site, &idle, "third", &expected));
+    // Copies that nobody did anything to (amcheck installs itself).
+    let plain = |point: &Value, name: &str| {
+        let maps = map_args(&site, &format!("{name}-fast"));
+        let mut args = vec!["--point", text(&point["id"])];
+        args.extend(maps.iter().map(String::as_str));
+        let mut copy = site.restore_and_start(name, &args);
+        copy.stop(StopMode::Fast);
+        copy
+    };
+    let (copy, later) = (plain(&inc, "fourth"), plain(&idle, "fifth"));
     // Page by page, with the server that was stopped at the same place.
     site.pg.stop(StopMode::Fast);
     for c in [&copy, &later] {
@@ -141,6 +151,18 @@ fn round_trip(version: PgVersion, summaries: bool) {
         assert!(found.pages > 2000, "{found:?}");
     }
     let _ = site.hf.run(&["check"]).ok();
+    site.pg.start();
+    let doctor = site.hf.run(&["--json", "doctor"]).json();
+    let checks = doctor["checks"].as_array().expect("checks");
+    let status = |name: &str| checks.iter().find(|l| l["name"] == name).map(|l| text(&l["status"]));
+    assert_eq!(status("postgres.replication"), Some("OK"), "{doctor}");
+    assert_eq!(status("postgres.data-directory"), None, "{doctor}");
+    let wanted = match (summaries, version >= PgVersion::V17) {
+        (true, _) => Some("OK"),
+        (false, true) => Some("WARN"),
+        (false, false) => None,
+    };
+    assert_eq!(status("postgres.summaries"), wanted, "{doctor}");
     let verified = site.hf.run(&["--json", "verify", text(&inc["id"])]).ok().json();
     assert_eq!(verified["passed"], true, "{verified}");
 }
