@@ -39,6 +39,8 @@ const BATCH_FILES: usize = 64;
 const BATCH_BYTES: usize = 4 << 20;
 /// No label, map or control file is longer.
 const TEXT_LIMIT: u64 = 1 << 20;
+/// A manifest has about 150 bytes for a file.
+const MANIFEST_LIMIT: usize = 4 << 30;
 
 /// What the connection hands over.
 #[derive(Debug)]
@@ -253,6 +255,9 @@ impl<'a> Intake<'a> {
 
     fn data(&mut self, mut bytes: Bytes) -> Result<()> {
         if self.in_manifest {
+            if self.out.manifest.len() + bytes.len() > MANIFEST_LIMIT {
+                return Err(odd("the backup manifest has no end"));
+            }
             self.out.manifest.extend_from_slice(&bytes);
             return Ok(());
         }

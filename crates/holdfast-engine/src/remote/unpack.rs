@@ -166,10 +166,12 @@ mod tests {
         b.into_inner().unwrap()
     }
 
+    type Files = Vec<(Member, Vec<u8>)>;
+
     /// Reads an archive in pieces of `step` bytes.
-    fn read(bytes: &[u8], step: usize) -> Result<(Vec<(Member, Vec<u8>)>, bool), String> {
+    fn read(bytes: &[u8], step: usize) -> Result<(Files, bool), String> {
         let mut u = Unpacker::default();
-        let mut out: Vec<(Member, Vec<u8>)> = Vec::new();
+        let mut out = Files::new();
         for piece in bytes.chunks(step.max(1)) {
             let mut input = Bytes::copy_from_slice(piece);
             while let Some(part) = u.next(&mut input)? {
