@@ -71,7 +71,7 @@ fn a_killed_restore_cannot_start_and_can_be_repeated() {
     }
     // Killed before the marker had its name, there is nothing but that: no reason to refuse.
     for dir in ["early", "early-ts"] {
-        site.scratch.write(&format!("{dir}/.holdfast-restore-in-progress.tmp-00c0ffee"), "half");
+        site.scratch.write(format!("{dir}/.holdfast-restore-in-progress.tmp-00c0ffee"), "half");
     }
     let early = format!("{}={}", location.display(), site.scratch.path("early-ts").display());
     let _ = site.restore("early", &["--tablespace-map", &early]);
