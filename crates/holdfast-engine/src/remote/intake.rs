@@ -284,6 +284,8 @@ impl<'a> Intake<'a> {
         }
         let text = lossy(&path);
         match m.kind {
+            // The server makes them up; a walk does not go in there either.
+            MemberKind::Dir if text.starts_with("pg_wal/") => Ok(()),
             MemberKind::Dir => match dir_action(&text) {
                 DirAction::Skip => Ok(()),
                 _ => self.plain(path, &m, EntryKind::Dir),
