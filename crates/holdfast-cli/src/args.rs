@@ -124,6 +124,9 @@ pub struct BackupArgs {
     /// Store what changed (a full if there is nothing to build on)
     #[arg(long)]
     pub incremental: bool,
+    /// Over the replication protocol, from another host than the server's (see `method` in the policy)
+    #[arg(long)]
+    pub remote: bool,
     /// Tag the point
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub tags: Vec<String>,

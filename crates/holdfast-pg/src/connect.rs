@@ -29,7 +29,7 @@ pub fn config(conninfo: &str) -> Result<Config> {
     configure(&Settings::read(conninfo)?)
 }
 
-fn configure(s: &Settings) -> Result<Config> {
+pub(crate) fn configure(s: &Settings) -> Result<Config> {
     let bad = |what: &str| PgError::Conninfo(what.to_string());
     let mut c = Config::new();
     // An address without a name still has to be called something, to a certificate for example.

@@ -25,6 +25,8 @@ pub enum PgError {
     Conninfo(String),
     #[error("{what}")]
     Refused { what: String, hint: String },
+    #[error("the server's answer cannot be understood: {0}")]
+    Protocol(String),
     #[error("the server did not start: {0}")]
     Start(String),
 }
@@ -47,6 +49,10 @@ impl PgError {
                 "check `source` of the database in the policy, and that the server is running".into()
             }
             PgError::Lost(_) => "run it again once the server is back; nothing was committed".into(),
+            PgError::Protocol(_) => {
+                "check that `source` leads to a postgresql server and not to a pooler; nothing was committed"
+                    .into()
+            }
             PgError::Query { .. } => "grant what `holdfast doctor` names to this user".into(),
             PgError::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::PermissionDenied => {

@@ -12,6 +12,7 @@ pub mod connect;
 pub mod datadir;
 pub mod error;
 pub mod process;
+pub mod replication;
 pub mod server;
 pub mod settings;
 pub mod tls;

@@ -13,6 +13,7 @@
 //! | path names under PGDATA | [`path::classify`], [`path::dir_action`] | |
 //! | `backup_label`, `tablespace_map` | [`label::BackupLabel::parse`], [`label::TablespaceMap::parse`] | the same types' `Display` |
 //! | `00000002.history` | [`history::TimelineHistory::parse`] | its `Display` |
+//! | `INCREMENTAL.*` of a base backup | [`incremental::IncrementalHeader::parse`] | |
 //! | names in the WAL archive | [`walname::WalFileName`] | its `Display` |
 //! | WAL segments | [`wal::WalReader`], [`wal::segment_header`], [`scan::scan_segment`], [`dirops::DirectoryOps`], [`changes::SegmentScanner`] | |
 //! | changed pages of a WAL segment (our own format) | [`changes::SegmentChanges::decode`] | [`changes::SegmentChanges::encode`] |
@@ -27,6 +28,7 @@ pub mod control;
 pub mod crc32c;
 pub mod dirops;
 pub mod history;
+pub mod incremental;
 pub mod label;
 pub mod page;
 pub mod path;

@@ -3,6 +3,7 @@
 use crate::control::ControlFile;
 use crate::crc32c::{crc32c, update_portable};
 use crate::history::TimelineHistory;
+use crate::incremental::IncrementalHeader;
 use crate::label::{BackupLabel, TablespaceMap};
 use crate::page::{PageHeader, checksum, checksum_portable, is_new, verify_page};
 use crate::path::{classify, classify_in_tablespace, dir_action, unlogged_set};
@@ -23,6 +24,7 @@ fn all_binary(b: &[u8]) {
     let _ = is_new(b);
     let _ = verify_page(b, 7, true);
     let _ = segment_header(b);
+    let _ = IncrementalHeader::parse(b, 8192, 131_072).map(|h| (h.file_blocks(), h.runs()));
     let _ = scan_segment(b);
     for major in PgMajor::ALL {
         if let Ok(r) = decode_record(Lsn(1 << 24), Lsn(2 << 24), b.to_vec(), 8192) {

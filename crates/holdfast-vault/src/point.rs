@@ -51,7 +51,8 @@ pub struct WalNeed {
 /// Where changed blocks came from, and why that way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeSource {
-    /// `all`, `fingerprints` (read and compared) or `wal-maps` (pages that the WAL since the parent names).
+    /// `all`, `fingerprints` (read and compared), `wal-maps` (pages that the WAL since the parent names); of a
+    /// remote backup `stream-compare` or `wal-summaries`.
     pub method: String,
     pub reason: String,
     /// With `wal-maps`: version of the decoder that this run went by.

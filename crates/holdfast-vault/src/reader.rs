@@ -247,22 +247,33 @@ impl PointReader {
 }
 
 /// The last few chunks that were read.
-#[derive(Debug, Default)]
-pub struct ChunkCache(std::collections::VecDeque<(FrameLoc, Arc<Vec<u8>>)>);
+#[derive(Debug)]
+pub struct ChunkCache {
+    chunks: VecDeque<(FrameLoc, Arc<Vec<u8>>)>,
+    keep: usize,
+}
+
+impl Default for ChunkCache {
+    fn default() -> Self {
+        Self::with_room(12)
+    }
+}
 
 impl ChunkCache {
-    /// Chunks are at most about 1 MiB.
-    const KEEP: usize = 12;
+    /// Room for so many chunks, each at most about 1 MiB.
+    pub fn with_room(keep: usize) -> Self {
+        ChunkCache { chunks: VecDeque::new(), keep }
+    }
 
     async fn get(&mut self, packs: &PackSet, loc: &FrameLoc) -> Result<Arc<Vec<u8>>> {
-        if let Some((_, b)) = self.0.iter().find(|(l, _)| l == loc) {
+        if let Some((_, b)) = self.chunks.iter().find(|(l, _)| l == loc) {
             return Ok(b.clone());
         }
         let bytes = Arc::new(packs.frame(loc).await?);
-        if self.0.len() >= Self::KEEP {
-            self.0.pop_front();
+        if self.chunks.len() >= self.keep {
+            self.chunks.pop_front();
         }
-        self.0.push_back((*loc, bytes.clone()));
+        self.chunks.push_back((*loc, bytes.clone()));
         Ok(bytes)
     }
 }

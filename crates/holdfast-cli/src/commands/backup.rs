@@ -11,7 +11,8 @@ use serde_json::json;
 
 pub async fn run(cli: &Cli, a: &BackupArgs) -> Done {
     let (ctx, progress) = context(cli, a.database.as_deref())?;
-    let mut options = BackupOptions { note: a.note.clone(), reread: a.reread, ..Default::default() };
+    let mut options =
+        BackupOptions { note: a.note.clone(), reread: a.reread, remote: a.remote, ..Default::default() };
     options.kind = match (a.full, a.incremental) {
         (true, _) => KindWanted::Full,
         (_, true) => KindWanted::Incremental,

@@ -11,6 +11,7 @@ mod from_standby;
 mod indexes;
 mod keys;
 mod lifecycle;
+mod remote;
 mod retention;
 mod s3;
 mod safety;

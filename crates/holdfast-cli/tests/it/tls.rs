@@ -7,9 +7,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-type Issuer = CertifiedIssuer<'static, KeyPair>;
+pub type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-fn ca(name: &str) -> Issuer {
+pub fn ca(name: &str) -> Issuer {
     let mut params = CertificateParams::new(vec![]).expect("parameters");
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -17,7 +17,7 @@ fn ca(name: &str) -> Issuer {
 }
 
 /// Writes a certificate for `name` and its key, readable by the server's user only.
-fn issue(scratch: &Scratch, ca: &Issuer, file: &str, name: &str) -> (PathBuf, PathBuf) {
+pub fn issue(scratch: &Scratch, ca: &Issuer, file: &str, name: &str) -> (PathBuf, PathBuf) {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec![name.to_string()]).expect("parameters");
     params.distinguished_name.push(rcgen::DnType::CommonName, name);

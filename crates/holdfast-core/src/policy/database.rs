@@ -17,6 +17,8 @@ pub struct Database {
     pub policy: String,
     /// Where the server's files are, when it is not what the server itself says.
     pub data_directory: Option<PathBuf>,
+    /// Backups come over the replication protocol: the server's files are on another host.
+    pub remote: bool,
     /// Where `postgres` and its companions are; `None` means the running server's own.
     pub bin_dir: Option<PathBuf>,
     /// The hosts that may push WAL. Empty: the first one that does, until `wal adopt`.
@@ -202,6 +204,18 @@ impl Resolver<'_> {
         };
         let data_directory = self.path(w.data_directory.as_ref());
         let bin_dir = self.path(w.bin_dir.as_ref());
+        let remote = match w.method.as_ref().map(|m| (m.get_ref().as_str(), m.span())) {
+            None | Some(("local", _)) => false,
+            Some(("remote", _)) => true,
+            Some((other, span)) => {
+                self.problem(
+                    span,
+                    format!("`{other}` is no way to make a backup"),
+                    "Write `local` (holdfast runs on the server's host) or `remote` (over the replication protocol).",
+                );
+                false
+            }
+        };
         let mut members = Vec::new();
         for m in &w.members {
             let host = m.get_ref();
@@ -222,6 +236,7 @@ impl Resolver<'_> {
             source: source?,
             policy: policy?,
             data_directory,
+            remote,
             bin_dir,
             members,
             vault_names: Vec::new(),

@@ -37,6 +37,7 @@ pub struct DatabaseSection {
     pub source: Option<Spanned<Address>>,
     pub policy: Option<Text>,
     pub data_directory: Option<Text>,
+    pub method: Option<Text>,
     pub bin_dir: Option<Text>,
     pub members: Vec<Text>,
 }

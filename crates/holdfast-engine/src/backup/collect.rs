@@ -6,6 +6,8 @@
 //! Invariants: a file is complete when all its tasks reported and every block that they announced has
 //! arrived (a frame is sealed later than the task that filled it); a leaf when all its files are.
 
+mod grow;
+
 use super::plan::ParentFile;
 use super::source::{Begin, ParentRefs, SMALL_FILE_BLOCKS, Slot, live_of};
 use super::worker::{Found, Piece, Watched};
@@ -54,6 +56,30 @@ struct SlotState {
     parent: Option<(Arc<ParentFile>, ParentRefs)>,
     done: bool,
     gone: bool,
+    /// Of a file in a leaf that grows: what it uses, its newest layer if that is written with its
+    /// neighbours', and whether its entry is the parent's.
+    live: HashMap<u32, Live>,
+    held: Option<(Layer, Vec<u64>)>,
+    same: bool,
+}
+
+impl SlotState {
+    fn new(entry: Entry, tasks_left: u32) -> Self {
+        SlotState {
+            entry,
+            tasks_left,
+            expected: 0,
+            arrived: 0,
+            frames: Vec::new(),
+            runs: Vec::new(),
+            parent: None,
+            done: tasks_left == 0,
+            gone: false,
+            live: HashMap::new(),
+            held: None,
+            same: false,
+        }
+    }
 }
 
 struct OpenLeaf {
@@ -70,6 +96,27 @@ struct OpenLeaf {
     open_fps: Vec<(usize, usize)>,
     live: HashMap<u32, Live>,
     gather: bool,
+    grow: Option<grow::Growing>,
+}
+
+impl OpenLeaf {
+    fn new(group: Vec<u8>, gather: bool) -> Self {
+        OpenLeaf {
+            group,
+            slots: Vec::new(),
+            waiting: 0,
+            chunks: Vec::new(),
+            chunk_ids: HashMap::new(),
+            map_local: LocalPacks::default(),
+            map_body: Vec::new(),
+            fps: Vec::new(),
+            open_maps: Vec::new(),
+            open_fps: Vec::new(),
+            live: HashMap::new(),
+            gather,
+            grow: None,
+        }
+    }
 }
 
 /// Writes meta packs of one run, one after another.
@@ -134,6 +181,9 @@ pub struct Collector {
     damaged: Vec<DamagedPage>,
     watched: Watched,
     rewritten_bytes: u64,
+    /// Bytes of layers that wait for their neighbours.
+    held_bytes: usize,
+    parts: u32,
 }
 
 impl std::fmt::Debug for Collector {
@@ -181,6 +231,8 @@ impl Collector {
             damaged: Vec::new(),
             watched: Watched::default(),
             rewritten_bytes: 0,
+            held_bytes: 0,
+            parts: 0,
         })
     }
 
@@ -252,24 +304,14 @@ impl Collector {
                 Ok(())
             }
             Begin::Leaf { id, group, slots, gather } => self.open_leaf(id, group, slots, gather),
+            Begin::Grow { id, group } => self.grow(id, group),
+            Begin::Add { leaf, slot, same } => self.add(leaf, slot, same),
+            Begin::Seal { leaf, cuts } => self.seal(leaf, cuts),
         }
     }
 
     fn open_leaf(&mut self, id: u32, group: Vec<u8>, slots: Vec<Slot>, gather: bool) -> Result<()> {
-        let mut leaf = OpenLeaf {
-            group,
-            slots: Vec::with_capacity(slots.len()),
-            waiting: 0,
-            chunks: Vec::new(),
-            chunk_ids: HashMap::new(),
-            map_local: LocalPacks::default(),
-            map_body: Vec::new(),
-            fps: Vec::new(),
-            open_maps: Vec::new(),
-            open_fps: Vec::new(),
-            live: HashMap::new(),
-            gather,
-        };
+        let mut leaf = OpenLeaf::new(group, gather);
         let mut gathered = Vec::new();
         for s in slots {
             let (entry, tasks_left) = match s {
@@ -292,17 +334,7 @@ impl Collector {
                 Slot::Read { entry, tasks } => (entry, tasks),
             };
             leaf.waiting += usize::from(tasks_left > 0);
-            leaf.slots.push(SlotState {
-                entry,
-                tasks_left,
-                expected: 0,
-                arrived: 0,
-                frames: Vec::new(),
-                runs: Vec::new(),
-                parent: None,
-                done: tasks_left == 0,
-                gone: false,
-            });
+            leaf.slots.push(SlotState::new(entry, tasks_left));
         }
         let empty = leaf.waiting == 0;
         self.leaves.insert(id, leaf);
@@ -403,7 +435,7 @@ impl Collector {
         self.complete(leaf, slot as usize)?;
         let l = self.leaves.get_mut(&leaf).ok_or_else(|| lost("a leaf is unknown"))?;
         l.waiting -= 1;
-        if l.waiting == 0 { self.close_leaf(leaf) } else { Ok(()) }
+        if l.waiting == 0 { self.close(leaf) } else { Ok(()) }
     }
 
     /// A file is complete: encode its map.
@@ -438,11 +470,12 @@ impl Collector {
             self.torn_files += 1;
         }
         let mut entry = s.entry.clone();
+        let live;
+        let is_parents = |p: &Entry| Entry { layers: p.layers.clone(), ..entry.clone() } == *p;
+        let same = changed == 0 && parent.as_ref().is_some_and(|(_, refs)| is_parents(&refs.entry));
         match parent {
             None => {
-                for (p, l) in live_of(&layer, entry.size, bs) {
-                    leaf.add_live(p, l);
-                }
+                live = live_of(&layer, entry.size, bs);
                 entry.layers = Vec::new();
                 self.put_layer(leaf_id, slot, &mut entry, &layer, &fps)?;
             }
@@ -463,9 +496,7 @@ impl Collector {
                 if flat.blocks() != u64::from(blocks) {
                     return Err(lost("blocks of a file are missing"));
                 }
-                for (p, l) in live_of(&flat, entry.size, bs) {
-                    leaf.add_live(p, l);
-                }
+                live = live_of(&flat, entry.size, bs);
                 let plan = match changed {
                     _ if gather => Some(MergePlan::All),
                     0 => None,
@@ -489,10 +520,16 @@ impl Collector {
             }
         }
         let leaf = self.leaves.get_mut(&leaf_id).ok_or_else(|| lost("a leaf is unknown"))?;
+        if leaf.grow.is_none() {
+            for (p, l) in &live {
+                leaf.add_live(*p, *l);
+            }
+        }
         if let Some(s) = leaf.slots.get_mut(slot) {
-            let open: Vec<LayerRef> = entry.layers.clone();
             s.entry = entry;
-            s.entry.layers = open;
+            if leaf.grow.is_some() {
+                (s.live, s.same) = (live, same);
+            }
         }
         Ok(())
     }
@@ -507,6 +544,9 @@ impl Collector {
         fps: &[u64],
     ) -> Result<()> {
         let bs = self.block_size;
+        if self.hold(leaf_id, slot, layer, fps)? {
+            return Ok(());
+        }
         let leaf = self.leaves.get_mut(&leaf_id).ok_or_else(|| lost("a leaf is unknown"))?;
         if leaf.map_body.len() >= MAP_CHUNK {
             leaf.close_map(&mut self.meta)?;

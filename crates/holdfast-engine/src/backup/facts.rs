@@ -8,8 +8,33 @@ use holdfast_vault::point::{DatabaseEntry, ServerFacts};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// What is known of the server's host.
+#[derive(Debug, Clone, Default)]
+pub struct HostFacts {
+    pub data_directory: String,
+    pub owner: String,
+    pub group: String,
+    /// Of the history file of the timeline, if it has one.
+    pub history: Option<String>,
+    pub outside_config: BTreeMap<String, String>,
+}
+
 /// R11: everything that a later rule could ask for.
 pub fn server_facts(s: &Server, control: &ControlFile, data_dir: &Path) -> Result<ServerFacts> {
+    let (uid, gid) = holdfast_pg::datadir::owner(data_dir)?;
+    let (owner, group) = crate::users::names(uid, gid);
+    let history = data_dir.join("pg_wal").join(format!("{}.history", control.checkpoint_copy.timeline.hex()));
+    let host = HostFacts {
+        data_directory: data_dir.display().to_string(),
+        owner,
+        group,
+        history: std::fs::read_to_string(history).ok(),
+        outside_config: outside_config(s, data_dir),
+    };
+    Ok(facts_of(s, control, host))
+}
+
+pub fn facts_of(s: &Server, control: &ControlFile, host: HostFacts) -> ServerFacts {
     let recovery: BTreeMap<String, String> = [
         "max_connections",
         "max_worker_processes",
@@ -20,17 +45,14 @@ pub fn server_facts(s: &Server, control: &ControlFile, data_dir: &Path) -> Resul
     .iter()
     .map(|k| ((*k).to_string(), s.setting(k).to_string()))
     .collect();
-    let (uid, gid) = holdfast_pg::datadir::owner(data_dir)?;
-    let (owner, group) = crate::users::names(uid, gid);
-    let history = data_dir.join("pg_wal").join(format!("{}.history", control.checkpoint_copy.timeline.hex()));
-    let timeline_history = std::fs::read_to_string(history)
-        .ok()
+    let timeline_history = host
+        .history
         .and_then(|t| {
             holdfast_pgformat::history::TimelineHistory::parse(control.checkpoint_copy.timeline, &t).ok()
         })
         .map(|h| h.entries().iter().map(|e| (e.timeline, e.switch_lsn)).collect())
         .unwrap_or_default();
-    Ok(ServerFacts {
+    ServerFacts {
         system_identifier: s.system_identifier,
         version_num: s.version_num,
         version: s.version_text.clone(),
@@ -46,15 +68,15 @@ pub fn server_facts(s: &Server, control: &ControlFile, data_dir: &Path) -> Resul
         in_recovery: s.in_recovery,
         timeline_history,
         recovery_settings: recovery,
-        data_directory: data_dir.display().to_string(),
-        owner,
-        group,
+        data_directory: host.data_directory,
+        owner: host.owner,
+        group: host.group,
         port: s.port(),
-        outside_config: outside_config(s, data_dir),
+        outside_config: host.outside_config,
         shared_preload_libraries: s.setting("shared_preload_libraries").into(),
         locale_provider: String::new(),
         superuser: s.superuser.clone(),
-    })
+    }
 }
 
 /// Databases by OID, but for those whose `DROP` was broken off.

@@ -61,6 +61,8 @@ pub struct BackupOptions {
     pub kind: KindWanted,
     pub tags: BTreeMap<String, String>,
     pub note: String,
+    /// Over the replication protocol, whatever the policy says: see [`crate::remote`].
+    pub remote: bool,
     /// Read so many percent of what shows no sign of change. `None`: as [`changes`] says.
     pub reread: Option<u8>,
 }
@@ -83,6 +85,9 @@ pub struct BackupReport {
 
 /// Runs a backup.
 pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport> {
+    if options.remote || ctx.db.remote {
+        return crate::remote::run(ctx, options).await;
+    }
     let _lock = ctx.state.lock_run(&ctx.db.name)?;
     let begun = Instant::now();
     let started_at = jiff::Timestamp::now();
@@ -130,12 +135,12 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
     };
     let result = job.execute().await;
     if let Err(e) = &result {
-        record_failure(&cluster, &run, &job, e).await;
+        record_failure(&cluster, (&run, job.plan.kind, started_at), e).await;
     }
     result
 }
 
-async fn open_cluster(ctx: &Context, vault: &Vault, server: &Server) -> Result<ClusterVault> {
+pub(crate) async fn open_cluster(ctx: &Context, vault: &Vault, server: &Server) -> Result<ClusterVault> {
     let path = ctx.cluster_path(server.system_identifier);
     let make = || Cluster {
         database: ctx.db.name.clone(),
@@ -152,7 +157,7 @@ async fn open_cluster(ctx: &Context, vault: &Vault, server: &Server) -> Result<C
 
 /// Runs of this host that took a lease and never committed are dead: the lock says that no other run
 /// of this database lives here. Declaring them so keeps a paused one from committing later (R5).
-async fn bury_dead_runs(ctx: &Context, cluster: &ClusterVault) -> Result<()> {
+pub(crate) async fn bury_dead_runs(ctx: &Context, cluster: &ClusterVault) -> Result<()> {
     let folder = format!("{}/leases", cluster.path().folder());
     let leases = cluster.store().list(&folder).await?;
     if leases.is_empty() {
@@ -187,14 +192,18 @@ async fn bury_dead_runs(ctx: &Context, cluster: &ClusterVault) -> Result<()> {
 }
 
 /// Leaves word of a failed run. Best effort: the vault may be what failed.
-async fn record_failure(cluster: &ClusterVault, run: &RunId, job: &Job<'_>, e: &EngineError) {
+pub(crate) async fn record_failure(
+    cluster: &ClusterVault,
+    (run, kind, started_at): (&RunId, PointKind, jiff::Timestamp),
+    e: &EngineError,
+) {
     let aborted =
         Aborted { run: run.clone(), by: hostname(), at: jiff::Timestamp::now(), reason: e.to_string() };
     let _ = cluster.abort_run(aborted).await;
     let failed = FailedRun {
         run: run.clone(),
-        kind: format!("{:?}", job.plan.kind).to_lowercase(),
-        started_at: job.started_at,
+        kind: format!("{kind:?}").to_lowercase(),
+        started_at,
         failed_at: jiff::Timestamp::now(),
         error: e.to_string(),
         hint: e.hint(),
@@ -531,28 +540,8 @@ impl Job<'_> {
             files: copied.files,
             changed_bytes: copied.changed_bytes,
             stored_bytes: stored + wal.stored_bytes,
-            root: FrameJson {
-                pack: copied.root_pack,
-                index: copied.root.index,
-                offset: copied.root.offset,
-                sealed_len: copied.root.sealed_len,
-                plain_len: copied.root.plain_len,
-                codec: copied.root.codec as u8,
-            },
-            packs: copied
-                .packs
-                .iter()
-                .map(|p| PackJson {
-                    class: match p.id.class {
-                        PackClass::Data => "data",
-                        PackClass::Meta => "meta",
-                    }
-                    .into(),
-                    number: p.id.number,
-                    len: p.len,
-                    digest: hex(&p.digest),
-                })
-                .collect(),
+            root: root_json(&copied),
+            packs: packs_json(&copied),
             wal: wal.needs,
             damaged: copied.damaged,
             tags: self.options.tags.clone(),
@@ -563,6 +552,33 @@ impl Job<'_> {
             copied: None,
         })
     }
+}
+
+/// Where the manifest begins, as the point names it.
+pub(crate) fn root_json(copied: &Copied) -> FrameJson {
+    FrameJson {
+        pack: copied.root_pack,
+        index: copied.root.index,
+        offset: copied.root.offset,
+        sealed_len: copied.root.sealed_len,
+        plain_len: copied.root.plain_len,
+        codec: copied.root.codec as u8,
+    }
+}
+
+/// The packs of a run, as the point names them.
+pub(crate) fn packs_json(copied: &Copied) -> Vec<PackJson> {
+    let class = |c| match c {
+        PackClass::Data => "data".to_string(),
+        PackClass::Meta => "meta".to_string(),
+    };
+    let one = |p: &holdfast_vault::pack::PackInfo| PackJson {
+        class: class(p.id.class),
+        number: p.id.number,
+        len: p.len,
+        digest: hex(&p.digest),
+    };
+    copied.packs.iter().map(one).collect()
 }
 
 /// For the progress bar only.

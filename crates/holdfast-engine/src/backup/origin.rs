@@ -63,7 +63,8 @@ async fn is_running_here(session: &Session, data_dir: &std::path::Path, control:
     let elsewhere = || {
         EngineError::refused(
             format!("the server at {} does not run on `{}` of this host", session.at(), data_dir.display()),
-            "run holdfast on the server's own host, and check `source` and `data-directory` in the policy",
+            "run holdfast on the server's own host, and check `source` and `data-directory` in the policy; without \
+             access to its files set `method = \"remote\"`, or give --remote",
         )
     };
     if control.state != holdfast_pgformat::control::DbState::InProduction

@@ -83,6 +83,23 @@ pub enum Begin {
         file: Arc<ParentFile>,
         refs: ParentRefs,
     },
+    /// A leaf of files that are not known beforehand: they come in any order, by [`Begin::Add`].
+    Grow {
+        id: u32,
+        group: Vec<u8>,
+    },
+    /// The next file of such a leaf; its slot is the number of those before it. `same`: its entry is the
+    /// parent's.
+    Add {
+        leaf: u32,
+        slot: Slot,
+        same: bool,
+    },
+    /// That was the last; the leaf is cut like the parent's leaves of this group.
+    Seal {
+        leaf: u32,
+        cuts: Vec<LeafRef>,
+    },
     End,
 }
 
@@ -132,7 +149,7 @@ impl std::fmt::Debug for Source<'_> {
 }
 
 /// Which part of the tree a directory's items belong to.
-fn group_of(dir: &Path) -> PathBuf {
+pub fn group_of(dir: &Path) -> PathBuf {
     let parts: Vec<&std::ffi::OsStr> = dir.iter().collect();
     let take = match parts.first().and_then(|p| p.to_str()) {
         Some("base") if parts.len() >= 2 => 2,
@@ -432,7 +449,7 @@ impl<'a> Source<'a> {
             let end = first.saturating_add(count);
             while first < end {
                 let count = per_task.min(end - first);
-                self.batch.push(ReadTask { file: file.clone(), first, count });
+                self.batch.push(ReadTask { file: file.clone(), first, count, data: None });
                 self.batch_bytes += u64::from(count) * u64::from(self.block_size);
                 first += count;
                 if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {

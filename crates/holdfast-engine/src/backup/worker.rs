@@ -12,6 +12,7 @@
 use super::plan::ParentFile;
 use super::window::contains;
 use crate::error::{EngineError, Result};
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use holdfast_core::{Lsn, Monitor};
 use holdfast_pgformat::page::{self, PageCheck};
@@ -50,6 +51,8 @@ pub struct ReadTask {
     pub file: Arc<FileJob>,
     pub first: u32,
     pub count: u32,
+    /// The blocks themselves, if they do not come from a file of this host.
+    pub data: Option<Bytes>,
 }
 
 /// Blocks that lie together in a frame.
@@ -222,6 +225,9 @@ impl<'a> Worker<'a> {
     fn task(&mut self, task: &ReadTask) -> Result<()> {
         let f = &task.file;
         let bs = u64::from(self.shared.block_size);
+        if let Some(data) = &task.data {
+            return self.given(f, task.first, data);
+        }
         // Scattered blocks of one file come as many tasks.
         let file = match self.open.take() {
             Some((job, file)) if Arc::ptr_eq(&job, f) => file,
@@ -259,7 +265,7 @@ impl<'a> Worker<'a> {
             let got = read_full(&file, into, at).map_err(EngineError::io("read", &f.path))?;
             self.shared.monitor.advance(got as u64);
             self.shared.read_bytes.fetch_add(got as u64, Ordering::Relaxed);
-            self.blocks(f, &file, (at / bs) as u32, got, &mut state)?;
+            self.blocks(f, Some(&file), (at / bs) as u32, got, &mut state)?;
             at += got as u64;
             if got < want {
                 // Truncated meanwhile: WAL has the truncation.
@@ -267,8 +273,34 @@ impl<'a> Worker<'a> {
                 break;
             }
         }
-        self.send_zeros(f, &mut state)?;
         self.open = Some((f.clone(), file));
+        self.done(f, state)
+    }
+
+    /// Blocks that came over the network: judged as they are, because they cannot be read again.
+    fn given(&mut self, f: &Arc<FileJob>, first: u32, data: &[u8]) -> Result<()> {
+        let bs = self.shared.block_size as usize;
+        let mut state = TaskState::default();
+        let (mut block, mut rest) = (first, data);
+        while !rest.is_empty() {
+            let mut room = self.shared.frame_size - self.len;
+            if room < bs {
+                self.flush()?;
+                room = self.shared.frame_size;
+            }
+            let (now, later) = rest.split_at(rest.len().min(room - room % bs));
+            if let Some(into) = self.frame.get_mut(self.len..self.len + now.len()) {
+                into.copy_from_slice(now);
+            }
+            self.blocks(f, None, block, now.len(), &mut state)?;
+            block += (now.len() / bs) as u32;
+            rest = later;
+        }
+        self.done(f, state)
+    }
+
+    fn done(&mut self, f: &FileJob, mut state: TaskState) -> Result<()> {
+        self.send_zeros(f, &mut state)?;
         self.send(Found::Done {
             leaf: f.leaf,
             slot: f.slot,
@@ -286,7 +318,7 @@ impl<'a> Worker<'a> {
     fn blocks(
         &mut self,
         f: &Arc<FileJob>,
-        file: &File,
+        file: Option<&File>,
         first: u32,
         got: usize,
         st: &mut TaskState,
@@ -389,7 +421,7 @@ impl<'a> Worker<'a> {
     fn check_page(
         &mut self,
         f: &FileJob,
-        file: &File,
+        file: Option<&File>,
         relation: u32,
         block: u32,
         from: usize,
@@ -410,6 +442,7 @@ impl<'a> Worker<'a> {
                 st.torn = true;
                 return Ok(());
             }
+            let Some(file) = file else { break };
             std::thread::sleep(Duration::from_millis(10 * attempt));
             let again = read_full(file, bytes, u64::from(block) * bs as u64)
                 .map_err(EngineError::io("read", &f.path))?;
@@ -540,7 +573,8 @@ impl Shared {
 }
 
 /// Is a block another one a moment later?
-fn is_changing(file: &File, f: &FileJob, block: u32, seen: &[u8]) -> Result<bool> {
+fn is_changing(file: Option<&File>, f: &FileJob, block: u32, seen: &[u8]) -> Result<bool> {
+    let Some(file) = file else { return Ok(false) };
     std::thread::sleep(Duration::from_millis(50));
     let mut again = vec![0; seen.len()];
     let at = u64::from(block) * seen.len() as u64;

@@ -15,6 +15,7 @@ mod host;
 mod keys;
 mod policy;
 mod recovery;
+mod remote;
 mod schedule;
 mod server;
 mod settings;
@@ -118,11 +119,15 @@ pub async fn doctor(ctx: &Context) -> Vec<Line> {
     let (mut of_server, live) = server::connect(ctx).await;
     let host = Host::look(ctx, live.as_ref().map(|l| &l.server));
     if let Some(live) = &live {
-        of_server.extend(server::check(live).await);
+        of_server.extend(server::check(live, ctx.db.remote).await);
         of_server.extend(settings::check(&live.server));
         of_server.extend(archiving::check(ctx, live, &host).await);
     }
-    of_server.extend(files::check(ctx, live.as_ref().map(|l| &l.server), &host));
+    match ctx.db.remote {
+        // The files are none of this host's.
+        true => of_server.extend(remote::check(ctx, live.as_ref().map(|l| &l.server)).await),
+        false => of_server.extend(files::check(ctx, live.as_ref().map(|l| &l.server), &host)),
+    }
 
     let mut lines = policy::check(ctx, &host);
     lines.extend(of_server);

@@ -64,7 +64,7 @@ pub(super) async fn connect(ctx: &Context) -> (Vec<Line>, Option<Live>) {
     }
 }
 
-pub(super) async fn check(live: &Live) -> Vec<Line> {
+pub(super) async fn check(live: &Live, remote: bool) -> Vec<Line> {
     let (s, server) = (&live.session, &live.server);
     let mut lines = vec![role(server.in_recovery)];
     let mut add = |name: &str, found: Result<Vec<Line>, EngineError>| match found {
@@ -76,7 +76,10 @@ pub(super) async fn check(live: &Live) -> Vec<Line> {
             ..Line::error(name, Status::Warn, &e)
         }),
     };
-    add("postgres.privileges", facts(s, PRIVILEGES).await.map(|p| privileges(&p)));
+    // Of a remote backup the replication session shows it.
+    if !remote {
+        add("postgres.privileges", facts(s, PRIVILEGES).await.map(|p| privileges(&p)));
+    }
     let pending: Result<Vec<String>, _> = facts(s, PENDING).await;
     add("postgres.pending-restart", pending.map(|p| vec![pending_restart(&p)]));
     add("postgres.replication-slots", facts(s, SLOTS).await.map(|l: Vec<Slot>| vec![slots(&l)]));
