@@ -7,3 +7,4 @@ mod format_examples;
 mod stores;
 mod sweeping;
 mod vaults;
+mod versions;
