@@ -50,8 +50,14 @@ pub enum Command {
     Check {
         database: Option<String>,
         /// Do not read and authenticate every byte
-        #[arg(long)]
+        #[arg(long, conflicts_with = "undelete")]
         fast: bool,
+        /// Take away what somebody put over objects: delete markers and later versions. Prints the plan
+        #[arg(long)]
+        undelete: bool,
+        /// With --undelete: do it
+        #[arg(long, requires = "undelete")]
+        yes: bool,
     },
     /// Bring points and WAL to another vault
     Copy(CopyArgs),

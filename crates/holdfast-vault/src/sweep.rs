@@ -93,8 +93,19 @@ pub struct Sweep {
 pub struct Swept {
     pub objects: u64,
     pub bytes: u64,
-    /// Objects that the store does not let go: locked, held, or no right to.
+    /// Objects that the store does not let go for want of a right.
     pub refused: Vec<(String, String)>,
+    /// Objects that are locked: a later sweep removes them.
+    pub locked: Vec<Locked>,
+}
+
+/// An object that the store keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locked {
+    pub name: String,
+    pub size: u64,
+    /// `None`: a legal hold, until somebody ends it.
+    pub until: Option<Timestamp>,
 }
 
 impl Sweep {
@@ -160,7 +171,8 @@ pub async fn execute(cluster: &ClusterVault, order: &Order, monitor: &dyn Monito
     // Points first: while a record is there, everything that it needs is.
     for part in [&sweep.points, &sweep.packs, &sweep.wal, &sweep.litter] {
         remove(cluster, part, monitor, &mut swept).await?;
-        if monitor.cancelled() || (std::ptr::eq(part, &sweep.points) && !swept.refused.is_empty()) {
+        let kept = !swept.refused.is_empty() || !swept.locked.is_empty();
+        if monitor.cancelled() || (std::ptr::eq(part, &sweep.points) && kept) {
             break;
         }
     }
@@ -301,6 +313,12 @@ async fn judge(
             live.push(seen);
             continue;
         };
+        // While its record is there, all that it needs must be.
+        if let Some(why) = cluster.store().lock_on(&cluster.path().point(id)).await? {
+            sweep.waiting.push((id.clone(), why));
+            live.push(seen);
+            continue;
+        }
         if held.contains(id) {
             sweep.waiting.push((id.clone(), "it is held".into()));
             live.push(seen);
@@ -460,6 +478,10 @@ async fn remove(
                 swept.objects += 1;
                 swept.bytes += d.size;
                 store.prune_folder(&d.name);
+            }
+            Err(VaultError::Locked { until, hold, .. }) => {
+                let until = until.filter(|_| !hold);
+                swept.locked.push(Locked { name: d.name.clone(), size: d.size, until });
             }
             Err(e) if e.store_kind() == Some(StoreErrorKind::Denied) => {
                 swept.refused.push((d.name.clone(), e.to_string()));

@@ -480,6 +480,7 @@ impl ClusterVault {
     /// Commits a point: the last object, create-if-absent under the name that the lease announced.
     pub async fn commit_point(&self, point: Point) -> Result<()> {
         let run = point.id.clone();
+        self.own_packs(&run).await?;
         let name = self.path.point(&run);
         match self.vault.put_record(&name, &Body::Point(Box::new(point)), Signer::Host).await {
             Ok(_) => Ok(()),
@@ -487,6 +488,21 @@ impl ClusterVault {
                 Err(VaultError::Fenced(run.to_string()))
             }
             Err(e) => Err(e),
+        }
+    }
+
+    /// Where versions are kept the oldest of a name counts: whoever wrote under the names of our packs before
+    /// we did would have us commit his. One request, none where there are no versions.
+    async fn own_packs(&self, run: &RunId) -> Result<()> {
+        if !self.store().keeps_versions().await? {
+            return Ok(());
+        }
+        let folder = format!("{}/{run}", self.path.runs());
+        match self.store().usurped(&folder).await? {
+            None => Ok(()),
+            Some(name) => {
+                Err(VaultError::damaged(&name, "somebody else wrote under this name before the run did"))
+            }
         }
     }
 

@@ -141,6 +141,18 @@ fn print_sweep(r: &SweepReport, plan: bool) {
     if let Some(c) = r.removed {
         output::line(&format!("  removed {} objects, {}", c.objects, ByteSize(c.bytes)));
     }
+    if r.locked.objects > 0 {
+        let until = r.locked.until.map(|t| format!(" until {}", time::short(t))).unwrap_or_default();
+        let held = match r.locked.held {
+            0 => String::new(),
+            n => format!(", {n} of them by a legal hold"),
+        };
+        let size = ByteSize(r.locked.bytes);
+        output::line(&format!(
+            "  {} objects, {size}, are locked{until}{held}: a later sweep removes them",
+            r.locked.objects
+        ));
+    }
     if let Some(why) = &r.blocked {
         output::line(&format!("  FAIL {why}"));
     }

@@ -29,7 +29,10 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Restore(a) => restore::run(cli, a).await,
         Command::Wal(w) => wal::run(cli, w).await,
         Command::Verify(a) => verify::run(cli, a).await,
-        Command::Check { database, fast } => check::check(cli, database.as_deref(), *fast).await,
+        Command::Check { database, undelete: true, yes, .. } => {
+            check::undelete(cli, database.as_deref(), *yes).await
+        }
+        Command::Check { database, fast, .. } => check::check(cli, database.as_deref(), *fast).await,
         Command::Doctor { database } => check::doctor(cli, database.as_deref()).await,
         Command::Copy(a) => copy::run(cli, a).await,
         Command::Expire { target, apply } => expire::expire(cli, target.as_deref(), *apply).await,

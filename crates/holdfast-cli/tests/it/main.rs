@@ -20,4 +20,5 @@ mod tablespaces;
 mod targets;
 mod timelines;
 mod tls;
+mod versions;
 mod wal;
