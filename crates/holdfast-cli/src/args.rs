@@ -76,6 +76,13 @@ pub enum Command {
         #[arg(long)]
         plan: bool,
     },
+    /// Show what is locked shorter than the points that need it; with --apply, lock it for longer
+    Lock {
+        database: Option<String>,
+        /// Extend the locks; without it, only the plan is shown
+        #[arg(long)]
+        apply: bool,
+    },
     /// Keep a point whatever the rules say
     Hold(HoldArgs),
     /// End a hold

@@ -15,6 +15,7 @@
 
 use crate::error::{Result, StoreErrorKind, VaultError};
 use crate::keys::Signer;
+use crate::lock;
 use crate::names::{self, PackClass, PackId, run_of};
 use crate::pack::{check_sealed, check_whole};
 use crate::point::{Body, Point};
@@ -169,9 +170,36 @@ pub async fn check_cluster(cluster: &ClusterVault, fast: bool, monitor: &dyn Mon
     }
     packs(cluster, &used, &sizes, fast, monitor, &mut report).await?;
     wal(cluster, &points, &sizes, (fast, !removed.is_empty()), monitor, &mut report).await?;
+    if !fast {
+        locks(cluster, &mut report).await?;
+    }
     report.findings.sort_by(|a, b| (&a.name, &a.what).cmp(&(&b.name, &b.what)));
     report.findings.dedup();
     Ok(report)
+}
+
+/// What is locked shorter than a point that needs it, where the vault is locked. A request for each object.
+async fn locks(cluster: &ClusterVault, report: &mut CheckReport) -> Result<()> {
+    let Some(rule) = cluster.store().lock_rule() else { return Ok(()) };
+    if !cluster.store().knows_locks().await? {
+        report.note("the bucket", "the policy asks for locks, and it knows none: nothing is locked");
+        return Ok(());
+    }
+    let points = cluster.survey().await?.points;
+    let found = match lock::look(cluster, &rule, &points, jiff::Timestamp::now()).await {
+        // Found above.
+        Err(e) if report.damaged() && !e.retryable() => return Ok(drop(e)),
+        found => found?,
+    };
+    for s in found.short {
+        let need = holdfast_core::time::short(s.need);
+        let is = match s.now {
+            Some(r) => format!("locked until {} only", holdfast_core::time::short(r.until)),
+            None => "not locked".into(),
+        };
+        report.note(&s.name, format!("it is {is}, and a point needs it until {need}; see `holdfast lock`"));
+    }
+    Ok(())
 }
 
 /// Checks what one point needs: its packs, its tree, its WAL.

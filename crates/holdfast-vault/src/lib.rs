@@ -22,6 +22,7 @@ pub mod codec;
 pub mod digest;
 pub mod error;
 pub mod keys;
+pub mod lock;
 pub mod manifest;
 pub mod map;
 pub mod names;

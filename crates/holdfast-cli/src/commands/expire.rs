@@ -91,6 +91,14 @@ fn print_plan(p: &ExpirePlan, only: Option<&str>) {
             p.frees.wal_segments
         )),
     }
+    if let Some(until) = p.frees.locked_until {
+        output::line(&format!(
+            "{} of it in {} objects is locked: the last of it cannot go before {}",
+            ByteSize(p.frees.locked_bytes),
+            p.frees.locked_objects,
+            time::short(until)
+        ));
+    }
 }
 
 pub async fn sweep(cli: &Cli, db: Option<&str>, plan: bool) -> Done {

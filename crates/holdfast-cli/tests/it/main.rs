@@ -10,6 +10,7 @@ mod delta;
 mod from_standby;
 mod keys;
 mod lifecycle;
+mod lock;
 mod retention;
 mod s3;
 mod safety;

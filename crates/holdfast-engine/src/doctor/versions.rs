@@ -1,8 +1,9 @@
-//! What the bucket of a vault does by itself: `vault.<name>.versions`, `.lifecycle`.
+//! What the bucket of a vault does by itself: `vault.<name>.versions`, `.lifecycle`, `.lock`.
 
 use super::{Line, count};
+use holdfast_vault::store::lock::LockRule;
 use holdfast_vault::store::versions::Hidden;
-use holdfast_vault::store::xml::{LifecycleRule, Versioning};
+use holdfast_vault::store::xml::{LifecycleRule, LockConfiguration, Versioning};
 use holdfast_vault::{Store, StoreError, StoreErrorKind};
 
 /// Asks the bucket; nothing where the vault is not in S3. `prefix` is that of the vault in the bucket.
@@ -17,6 +18,39 @@ pub(super) async fn check(store: &Store, name: &str, lines: &mut Vec<Line>) {
         Ok(rules) => lines.push(lifecycle(name, &store.key_prefix(), &rules)),
         Err(e) if kept => lines.push(unasked(name, &e)),
         Err(_) => {}
+    }
+    if let Some(rule) = store.lock_rule() {
+        lines.push(match s3.lock_configuration().await {
+            Ok(c) => lock(name, &rule, c),
+            Err(e) => Line::warn(
+                &format!("{name}.lock"),
+                format!("whether the bucket locks cannot be asked: {e}"),
+                "allow s3:GetBucketObjectLockConfiguration on the bucket",
+            ),
+        });
+    }
+}
+
+fn lock(name: &str, rule: &LockRule, bucket: Option<LockConfiguration>) -> Line {
+    let name = format!("{name}.lock");
+    let Some(c) = bucket.filter(|c| c.enabled) else {
+        return Line::warn(
+            &name,
+            "the policy asks for locks, and the bucket knows no Object Lock: nothing is locked",
+            "turn Object Lock on for the bucket, or take `lock` out of the vault in the policy",
+        );
+    };
+    let days = rule.period.as_hours() / 24;
+    match c.default {
+        // Everything waits for the longest lock of what it shares a pack with.
+        Some((_, d)) if i64::from(d) > 4 * days || days > 4 * i64::from(d) => Line::warn(
+            &name,
+            format!(
+                "the bucket locks everything for {d} days, the policy for {days}: more than 4 times apart"
+            ),
+            "use a vault of its own for each, or take the default retention off the bucket",
+        ),
+        _ => Line::ok(&name, format!("points are locked for {days} days ({:?})", rule.mode).to_lowercase()),
     }
 }
 
@@ -106,6 +140,18 @@ mod tests {
         ] {
             assert_eq!(judge(r.clone()), Status::Ok, "{r:?}");
         }
+    }
+
+    #[test]
+    fn locks_are_judged_by_the_bucket() {
+        use holdfast_vault::store::xml::LockMode;
+        let rule = LockRule { mode: LockMode::Governance, period: jiff::SignedDuration::from_hours(240) };
+        let judge = |c| lock("vault.a", &rule, c).status;
+        let bucket = |days| LockConfiguration { enabled: true, default: Some((LockMode::Governance, days)) };
+        assert_eq!(judge(None), Status::Warn);
+        assert_eq!(judge(Some(LockConfiguration { enabled: true, default: None })), Status::Ok);
+        assert_eq!((judge(Some(bucket(40))), judge(Some(bucket(41)))), (Status::Ok, Status::Warn));
+        assert_eq!((judge(Some(bucket(3))), judge(Some(bucket(2)))), (Status::Ok, Status::Warn));
     }
 
     #[test]

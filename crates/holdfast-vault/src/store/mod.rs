@@ -18,6 +18,7 @@
 //! file (local disk). Neither is ever visible under its name; `sweep` removes them.
 
 mod error;
+pub mod lock;
 pub mod s3;
 pub mod versions;
 pub mod xml;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use error::{chain_text, is_short, store_error};
 use futures::{StreamExt, TryStreamExt};
 use holdfast_core::secret::redact_url;
+use lock::{LockRule, is_lockable};
 use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
@@ -82,6 +84,10 @@ pub struct Store {
     requests: Arc<Requests>,
     /// Only of S3, and used only where the bucket keeps versions.
     versions: Option<Arc<Versions>>,
+    /// How what is written is locked.
+    lock: Option<LockRule>,
+    /// The store refused to lock what we wrote: it was written without.
+    unlocked: Arc<std::sync::atomic::AtomicBool>,
 }
 
 const ATTEMPTS: u32 = 5;
@@ -91,6 +97,15 @@ impl Store {
     /// `allow_http` …, dashes allowed); the usual `AWS_*`, `GOOGLE_*` and `AZURE_*` variables are
     /// read as well, the options win. No request is made.
     pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Self> {
+        Self::open_locking(url, options, None)
+    }
+
+    /// The same; what a restore needs is locked as it is written. Only S3 can.
+    pub fn open_locking(
+        url: &str,
+        options: &BTreeMap<String, String>,
+        lock: Option<LockRule>,
+    ) -> Result<Self> {
         let bad = |why: &str| VaultError::BadUrl(redact_url(url), why.to_string());
         let parsed = url::Url::parse(url).map_err(|e| bad(&e.to_string()))?;
         if parsed.scheme() == "file" {
@@ -130,6 +145,10 @@ impl Store {
             }
             all.push((k.replace('-', "_"), v));
         }
+        if lock.is_some() && !all.iter().any(|(k, _)| k.ends_with("checksum_algorithm")) {
+            // S3 demands a digest of whatever is locked.
+            all.push(("aws_checksum_algorithm".into(), "sha256".into()));
+        }
         let mut clean = parsed.clone();
         clean.set_query(None);
         let requests: Arc<Requests> = Arc::default();
@@ -148,6 +167,8 @@ impl Store {
                 url: redact_url(url),
                 local: None,
                 requests,
+                lock,
+                unlocked: Arc::default(),
             });
         }
         let (inner, prefix) = object_store::parse_url_opts(&clean, all).map_err(|e| bad(&e.to_string()))?;
@@ -158,6 +179,8 @@ impl Store {
             local: None,
             requests,
             versions: None,
+            lock: None,
+            unlocked: Arc::default(),
         })
     }
 
@@ -173,6 +196,8 @@ impl Store {
             local: Some(path.to_path_buf()),
             requests: Arc::default(),
             versions: None,
+            lock: None,
+            unlocked: Arc::default(),
         })
     }
 
@@ -185,6 +210,8 @@ impl Store {
             local: None,
             requests: Arc::default(),
             versions: None,
+            lock: None,
+            unlocked: Arc::default(),
         }
     }
 
@@ -419,7 +446,32 @@ impl Store {
 
     /// Writes `body` under a name that must be free.
     pub async fn create(&self, name: &str, body: Bytes) -> Result<Created> {
-        match self.create_by_condition(name, body.clone()).await? {
+        self.create_until(name, body, None).await
+    }
+
+    /// The same, locked until then at least, if this store locks.
+    pub async fn create_until(
+        &self,
+        name: &str,
+        body: Bytes,
+        until: Option<jiff::Timestamp>,
+    ) -> Result<Created> {
+        let made = match self.retention_for(name, until).await? {
+            None => self.create_by_condition(name, body.clone()).await?,
+            Some((v, r)) => {
+                let locking = v.s3.locking(r).map_err(|e| store_error("lock", name, e))?;
+                match self.create_in(&locking, name, body.clone()).await {
+                    // Locking is a right of its own.
+                    Err(e) if e.store_kind() == Some(StoreErrorKind::Denied) => {
+                        let made = self.create_by_condition(name, body.clone()).await?;
+                        self.unlocked.store(true, Ordering::Relaxed);
+                        made
+                    }
+                    made => made?,
+                }
+            }
+        };
+        match made {
             (Created::New, version) => self.came_first(name, version, body).await,
             (same, _) => Ok(same),
         }
@@ -431,6 +483,15 @@ impl Store {
         name: &str,
         body: Bytes,
     ) -> Result<(Created, Option<String>)> {
+        self.create_in(&*self.inner, name, body).await
+    }
+
+    async fn create_in(
+        &self,
+        inner: &dyn ObjectStore,
+        name: &str,
+        body: Bytes,
+    ) -> Result<(Created, Option<String>)> {
         let path = self.path(name);
         let mut attempt = 0;
         loop {
@@ -438,7 +499,7 @@ impl Store {
             count(&self.requests.put, 1);
             count(&self.requests.bytes_written, body.len() as u64);
             let opts = PutOptions { mode: PutMode::Create, ..Default::default() };
-            match self.inner.put_opts(&path, PutPayload::from_bytes(body.clone()), opts).await {
+            match inner.put_opts(&path, PutPayload::from_bytes(body.clone()), opts).await {
                 Ok(done) => {
                     self.wrote(name, done.version.as_deref());
                     return Ok((Created::New, done.version));
@@ -483,6 +544,57 @@ impl Store {
         Err(StoreError { op: "write", name: name.into(), kind: StoreErrorKind::Exists, source }.into())
     }
 
+    /// The lock that an object of this name gets, if it gets one.
+    async fn retention_for(
+        &self,
+        name: &str,
+        until: Option<jiff::Timestamp>,
+    ) -> Result<Option<(&Versions, xml::Retention)>> {
+        let (Some(rule), Some(v)) = (&self.lock, &self.versions) else { return Ok(None) };
+        if !is_lockable(name) || self.unlocked() || !v.locks().await? {
+            return Ok(None);
+        }
+        let r = until.map_or_else(|| rule.now(), |until| xml::Retention { mode: rule.mode, until });
+        Ok(Some((v, r)))
+    }
+
+    /// How this store locks what it writes.
+    pub fn lock_rule(&self) -> Option<LockRule> {
+        self.lock
+    }
+
+    /// Something was written without a lock, because this role may not lock.
+    pub fn unlocked(&self) -> bool {
+        self.unlocked.load(Ordering::Relaxed)
+    }
+
+    /// Whether objects here can be locked. One request, once.
+    pub async fn knows_locks(&self) -> Result<bool> {
+        match self.kept().await? {
+            Some(v) => Ok(v.locks().await?),
+            None => Ok(false),
+        }
+    }
+
+    /// The version of a name that counts, as its lock stands; `None`: there is no such object. One request,
+    /// and one more for a name that no listing has shown.
+    pub async fn lock_state(&self, name: &str) -> Result<Option<(String, Option<xml::Retention>)>> {
+        let Some(v) = self.kept().await? else { return Ok(None) };
+        let found = match v.remembered(name) {
+            None => v.look_up(name).await?,
+            known => known,
+        };
+        let Some(o) = found else { return Ok(None) };
+        let r = v.s3.retention(&v.key(name), &o.id).await?;
+        Ok(Some((o.id, r)))
+    }
+
+    /// Locks a version, or locks it for longer.
+    pub async fn extend_lock(&self, name: &str, id: &str, r: xml::Retention) -> Result<()> {
+        let Some(v) = &self.versions else { return Ok(()) };
+        Ok(v.s3.put_retention(&v.key(name), id, r).await?)
+    }
+
     fn wrote(&self, name: &str, version: Option<&str>) {
         if let (Some(v), Some(id), true) = (&self.versions, version, name.ends_with(".pack")) {
             v.wrote(name, id);
@@ -501,6 +613,19 @@ impl Store {
     /// Starts writing a large object under a name that nobody else uses (it carries a run id).
     pub async fn upload(&self, name: &str) -> Result<Upload> {
         count(&self.requests.put, 1);
+        if let Some((v, r)) = self.retention_for(name, None).await? {
+            match lock::Parts::begin(&v.s3, &self.path(name), r)
+                .await
+                .map_err(|e| store_error("write", name, e))
+            {
+                Ok(parts) => {
+                    let inner = Box::new(parts);
+                    return Ok(Upload { inner, name: name.to_string(), store: self.clone(), bytes: 0 });
+                }
+                Err(e) if e.kind == StoreErrorKind::Denied => self.unlocked.store(true, Ordering::Relaxed),
+                Err(e) => return Err(e.into()),
+            }
+        }
         let mut attempt = 0;
         let inner = loop {
             attempt += 1;

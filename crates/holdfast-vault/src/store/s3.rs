@@ -34,6 +34,9 @@ pub struct S3 {
     /// `https://…` up to and without the slash before a key.
     bucket_url: OnceCell<String>,
     requests: Arc<Requests>,
+    /// What it was opened with, to make another that sends more.
+    url: url::Url,
+    options: Vec<(String, String)>,
 }
 
 /// Hands out the crate's usual client, and keeps the last one: that of the store itself.
@@ -45,6 +48,16 @@ impl HttpConnector for Shared {
         let client = ReqwestConnector::default().connect(options)?;
         *self.0.lock().unwrap_or_else(|e| e.into_inner()) = Some(client.clone());
         Ok(client)
+    }
+}
+
+/// Hands out the client that is there.
+#[derive(Debug)]
+struct Same(HttpClient);
+
+impl HttpConnector for Same {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(self.0.clone())
     }
 }
 
@@ -80,7 +93,36 @@ impl S3 {
             region: region.unwrap_or_else(|| "us-east-1".into()),
             bucket_url: OnceCell::new(),
             requests,
+            url: url.clone(),
+            options: options.to_vec(),
         })
+    }
+
+    /// The same store, which locks what it writes: on the same connections, with the same credentials.
+    pub fn locking(&self, r: Retention) -> object_store::Result<AmazonS3> {
+        let mut client = ClientOptions::new();
+        let mut builder = AmazonS3Builder::new().with_url(self.url.to_string());
+        for (key, value) in &self.options {
+            match key.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+                Ok(AmazonS3ConfigKey::Client(key)) => client = client.with_config(key, value),
+                Ok(key) => builder = builder.with_config(key, value),
+                Err(_) => {}
+            }
+        }
+        let mut request = HttpRequest::new(HttpRequestBody::empty());
+        let headers = request.headers_mut();
+        let generic = |e: Source| object_store::Error::Generic { store: "S3", source: e };
+        for (name, value) in [
+            ("x-amz-object-lock-mode", r.mode.word().to_string()),
+            ("x-amz-object-lock-retain-until-date", xml::stamp(r.until)),
+        ] {
+            headers.insert(name, value.parse().map_err(|_| generic("a date that no header takes".into()))?);
+        }
+        builder
+            .with_client_options(client.with_default_headers(std::mem::take(headers)))
+            .with_http_connector(Same(self.http.clone()))
+            .with_credentials(self.store.credentials().clone())
+            .build()
     }
 
     async fn bucket_url(&self) -> Result<&str, StoreError> {
@@ -219,7 +261,7 @@ impl S3 {
         match self.call(op, "GET", key, &[("retention", ""), ("versionId", id)], None).await {
             Ok(a) => xml::retention(&a.text).map_err(|e| misread(op, key, e)),
             // Most say so where there is no lock.
-            Err(e) if is_code(&e, "NoSuchObjectLockConfiguration") => Ok(None),
+            Err(e) if is_unlocked(&e) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -235,7 +277,7 @@ impl S3 {
         let op = "ask for the legal hold of";
         match self.call(op, "GET", key, &[("legal-hold", ""), ("versionId", id)], None).await {
             Ok(a) => xml::legal_hold(&a.text).map_err(|e| misread(op, key, e)),
-            Err(e) if is_code(&e, "NoSuchObjectLockConfiguration") => Ok(false),
+            Err(e) if is_unlocked(&e) => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -281,8 +323,11 @@ fn misread(op: &'static str, key: &str, e: BadAnswer) -> StoreError {
     failed(op, key, StoreErrorKind::Unsupported, Box::new(e))
 }
 
-fn is_code(e: &StoreError, code: &str) -> bool {
-    e.source.as_ref().is_some_and(|s| s.to_string().starts_with(code))
+/// How S3, and how Ceph says that a version has no lock.
+fn is_unlocked(e: &StoreError) -> bool {
+    const CODES: [&str; 2] = ["NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"];
+    let said = e.source.as_ref().map(ToString::to_string).unwrap_or_default();
+    CODES.iter().any(|code| said.starts_with(code))
 }
 
 /// Percent-encoding as signatures want it: all but letters, digits and `-_.~`.
