@@ -5,13 +5,19 @@
 //! between leaves objects locked too long, never too short. What is extended is extended a quarter period
 //! beyond the need, so an object is extended once in a quarter period and not for every point.
 //!
+//! What was asked and extended goes into a signed record, the *ledger*, so that the next commit asks only of
+//! what it does not know: the newest one holds all that is known and still to come. A ledger that is lost or
+//! does not open costs questions; one that lies, which takes a host's key, is found by [`look`], which never
+//! reads it.
+//!
 //! [`look`] finds what is locked shorter than its point, for `check` and `lock`; [`extend`] mends it. The
 //! store's own dates are what counts, and they are asked each time: nothing that a host wrote is believed.
 //! No lock is ever shortened.
 
 use crate::error::{Result, StoreErrorKind, VaultError};
+use crate::keys::Signer;
 use crate::names::{self, PackClass, PackId};
-use crate::point::Point;
+use crate::point::{Body, LockLedger, LockSeen, Point};
 use crate::reader::{PackSet, PointReader};
 use crate::store::lock::LockRule;
 use crate::store::xml::Retention;
@@ -56,6 +62,8 @@ pub struct Extended {
     pub objects: u64,
     /// What the store did not allow, and why.
     pub refused: Vec<String>,
+    /// What is locked for longer now, and until when.
+    locked: Vec<LockSeen>,
 }
 
 /// Everything that a restore of the point reads, but the record itself.
@@ -77,39 +85,62 @@ async fn needs(cluster: &ClusterVault, point: &Point) -> Result<BTreeSet<String>
     Ok(out)
 }
 
-/// Those of the objects that are locked shorter than they need to be. One request each; those of packs are
-/// named by one listing.
-async fn shorter(cluster: &ClusterVault, needs: BTreeMap<String, Timestamp>) -> Result<Vec<Short>> {
+/// Asks for the locks of objects: those that are locked shorter than they need to be, and until when the
+/// others are. One request each; packs are named by one listing.
+async fn ask(
+    cluster: &ClusterVault,
+    needs: BTreeMap<String, Timestamp>,
+) -> Result<(Vec<Short>, Vec<LockSeen>)> {
     let _ = cluster.store().list(&cluster.path().runs()).await?;
     let asked: Vec<Option<Short>> = futures::stream::iter(needs)
         .map(|(name, need)| async move {
-            let Some((version, now)) = cluster.store().lock_state(&name).await? else { return Ok(None) };
-            let short = now.is_none_or(|r| r.until < need);
-            Ok::<_, VaultError>(short.then_some(Short { name, version, now, need }))
+            let state = cluster.store().lock_state(&name).await?;
+            Ok::<_, VaultError>(state.map(|(version, now)| Short { name, version, now, need }))
         })
         .buffer_unordered(PARALLEL)
         .try_collect()
         .await?;
-    let mut short: Vec<Short> = asked.into_iter().flatten().collect();
+    let (mut short, mut fine) = (Vec::new(), Vec::new());
+    for s in asked.into_iter().flatten() {
+        match s.now {
+            Some(r) if r.until >= s.need => fine.push(LockSeen { name: s.name, until: r.until }),
+            _ => short.push(s),
+        }
+    }
     short.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(short)
+    Ok((short, fine))
+}
+
+/// What the newest ledger knows: nothing, if there is none that opens.
+async fn ledger(cluster: &ClusterVault) -> Result<BTreeMap<String, Timestamp>> {
+    let listed = cluster.store().list(&cluster.path().ledgers()).await?;
+    let Some(newest) = listed.into_iter().max_by_key(|l| l.modified) else { return Ok(BTreeMap::new()) };
+    match cluster.vault().get_record(&newest.name).await {
+        Ok((Body::LockLedger(l), _)) => Ok(l.objects.into_iter().map(|o| (o.name, o.until)).collect()),
+        Err(e) if e.retryable() => Err(e),
+        _ => Ok(BTreeMap::new()),
+    }
 }
 
 /// Locks what is too short until a quarter period beyond its need.
 pub async fn extend(cluster: &ClusterVault, rule: &LockRule, short: &[Short]) -> Result<Extended> {
-    let tried: Vec<Result<(), VaultError>> = futures::stream::iter(short)
+    let tried: Vec<Result<LockSeen, VaultError>> = futures::stream::iter(short)
         .map(|s| async move {
             let mode = s.now.map_or(rule.mode, |r| r.mode.max(rule.mode));
             let r = Retention { mode, until: rule.beyond(s.need) };
+            let locked = LockSeen { name: s.name.clone(), until: r.until };
             match cluster.store().extend_lock(&s.name, &s.version, r).await {
+                Ok(()) => Ok(locked),
                 // A second one extended it further meanwhile.
                 Err(e) if e.store_kind() == Some(StoreErrorKind::Denied) => {
                     match cluster.store().lock_state(&s.name).await? {
-                        Some((_, Some(now))) if now.until >= s.need => Ok(()),
+                        Some((_, Some(now))) if now.until >= s.need => {
+                            Ok(LockSeen { until: now.until, ..locked })
+                        }
                         _ => Err(e),
                     }
                 }
-                done => done,
+                Err(e) => Err(e),
             }
         })
         .buffer_unordered(PARALLEL)
@@ -118,7 +149,10 @@ pub async fn extend(cluster: &ClusterVault, rule: &LockRule, short: &[Short]) ->
     let mut out = Extended::default();
     for done in tried {
         match done {
-            Ok(()) => out.objects += 1,
+            Ok(locked) => {
+                out.objects += 1;
+                out.locked.push(locked);
+            }
             Err(e) if e.store_kind() == Some(StoreErrorKind::Denied) => out.refused.push(e.to_string()),
             Err(e) => return Err(e),
         }
@@ -126,17 +160,38 @@ pub async fn extend(cluster: &ClusterVault, rule: &LockRule, short: &[Short]) ->
     Ok(out)
 }
 
-/// Sees to it that everything the point needs is locked as long as the point will be. Gives that date, for
+/// Sees to it that everything the point needs is locked as long as the point will be, and writes down what
+/// is known then. Gives that date, for
 /// the point's record, and what could not be extended; nothing where the vault is not locked.
 pub async fn before_commit(cluster: &ClusterVault, point: &Point) -> Result<Option<(Timestamp, Extended)>> {
     let Some(rule) = cluster.store().lock_rule() else { return Ok(None) };
     if !cluster.store().knows_locks().await? {
         return Ok(None);
     }
-    let until = rule.of_point(Timestamp::now());
-    let needs = needs(cluster, point).await?;
-    let short = shorter(cluster, needs.into_iter().map(|name| (name, until)).collect()).await?;
-    Ok(Some((until, extend(cluster, &rule, &short).await?)))
+    let now = Timestamp::now();
+    let until = rule.of_point(now);
+    let mut known = ledger(cluster).await?;
+    let unknown = |name: &String| known.get(name).is_none_or(|t| *t < until);
+    let needs = needs(cluster, point).await?.into_iter().filter(unknown).map(|name| (name, until)).collect();
+    let (short, fine) = ask(cluster, needs).await?;
+    let done = extend(cluster, &rule, &short).await?;
+    let learnt = fine.into_iter().chain(done.locked.iter().cloned());
+    // Segments are of one point; the next one needs others.
+    known.extend(learnt.filter(|l| !l.name.contains("/wal/")).map(|l| (l.name, l.until)));
+    let objects = known.into_iter().filter(|(_, t)| *t > now).map(|(name, until)| LockSeen { name, until });
+    let ledger = LockLedger {
+        run: point.id.to_string(),
+        objects: objects.collect(),
+        at: now,
+        host: point.host.clone(),
+    };
+    let name = cluster.path().ledger(&point.id);
+    match cluster.vault().put_record(&name, &Body::LockLedger(ledger), Signer::Host).await {
+        Ok(_) => {}
+        Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {}
+        Err(e) => return Err(e),
+    }
+    Ok(Some((until, done)))
 }
 
 /// Until when the record of a point is locked.
@@ -180,7 +235,7 @@ pub async fn look(cluster: &ClusterVault, rule: &LockRule, points: &[Seen], now:
     }
     locks.asked = need.len() as u64;
     let dates = need.iter().map(|(name, (until, _))| (name.clone(), *until)).collect();
-    locks.short = shorter(cluster, dates).await?;
+    locks.short = ask(cluster, dates).await?.0;
     let of = |s: &Short| need.get(&s.name).map(|(_, runs)| runs.clone()).unwrap_or_default();
     locks.points = locks.short.iter().flat_map(of).collect();
     Ok(locks)

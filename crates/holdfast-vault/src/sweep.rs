@@ -417,6 +417,11 @@ async fn judge(
             sweep.litter.push(doomed(l));
         }
     }
+    // The newest ledger of locks knows all that the others do, and what is still true of it.
+    let mut ledgers = cluster.store().list(&path.ledgers()).await?;
+    ledgers.sort_by_key(|l| l.modified);
+    ledgers.pop();
+    sweep.litter.extend(ledgers.into_iter().filter(|l| old(l, order.dead_after)).map(doomed));
     if !order.wal.is_empty() {
         // Whatever retention said: a point is complete with its WAL (R10).
         let of_points: BTreeSet<String> = live
