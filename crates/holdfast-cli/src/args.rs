@@ -50,8 +50,14 @@ pub enum Command {
     Check {
         database: Option<String>,
         /// Do not read and authenticate every byte
-        #[arg(long)]
+        #[arg(long, conflicts_with = "undelete")]
         fast: bool,
+        /// Take away what somebody put over objects: delete markers and later versions. Prints the plan
+        #[arg(long)]
+        undelete: bool,
+        /// With --undelete: do it
+        #[arg(long, requires = "undelete")]
+        yes: bool,
     },
     /// Bring points and WAL to another vault
     Copy(CopyArgs),
@@ -69,6 +75,13 @@ pub enum Command {
         /// Print what would be removed, touch nothing
         #[arg(long)]
         plan: bool,
+    },
+    /// Show what is locked shorter than the points that need it; with --apply, lock it for longer
+    Lock {
+        database: Option<String>,
+        /// Extend the locks; without it, only the plan is shown
+        #[arg(long)]
+        apply: bool,
     },
     /// Keep a point whatever the rules say
     Hold(HoldArgs),

@@ -4,6 +4,8 @@ use crate::error::{EngineError, Result};
 use crate::state::State;
 use holdfast_core::policy::{self, Plan, Policy, Source};
 use holdfast_core::{DatabaseName, Monitor, Secret};
+use holdfast_vault::store::lock::LockRule;
+use holdfast_vault::store::xml::LockMode;
 use holdfast_vault::{ClusterPath, ClusterVault, Keys, Store, Vault};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -154,9 +156,19 @@ pub fn is_exposed(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.mode() & 0o077 != 0)
 }
 
+fn lock_rule(l: policy::Lock) -> LockRule {
+    LockRule {
+        mode: match l.mode {
+            policy::LockMode::Governance => LockMode::Governance,
+            policy::LockMode::Compliance => LockMode::Compliance,
+        },
+        period: jiff::SignedDuration::from_secs(i64::try_from(l.period.0).unwrap_or(i64::MAX)),
+    }
+}
+
 /// The store of a vault in the policy; no request is made.
 pub fn open_store(v: &policy::Vault) -> Result<Store> {
-    Ok(Store::open(&v.url, &v.options)?)
+    Ok(Store::open_locking(&v.url, &v.options, v.lock.map(lock_rule))?)
 }
 
 /// Opens a vault of the policy with its key file, or with the recovery copy and the passphrase.

@@ -9,13 +9,19 @@
 //!   the point names, and each timeline has no holes.
 //!
 //! With `fast` no pack is read: only records, manifests and the presence and length of packs.
+//!
+//! Where the store keeps versions, whatever lies over an object is a finding in either way: it costs
+//! nothing more than the listing that is made anyway.
 
 use crate::error::{Result, StoreErrorKind, VaultError};
 use crate::keys::Signer;
+use crate::lock;
 use crate::names::{self, PackClass, PackId, run_of};
 use crate::pack::{check_sealed, check_whole};
 use crate::point::{Body, Point};
 use crate::reader::{PackSet, PointReader};
+use crate::store::Store;
+use crate::store::versions::Hidden;
 use crate::vault::{ClusterVault, Vault, unhex32};
 use crate::walobj;
 use holdfast_core::{Monitor, RunId, SegmentName};
@@ -29,6 +35,8 @@ pub struct Finding {
     pub what: String,
     /// Damage fails the check; the rest is worth knowing.
     pub damage: bool,
+    /// Something lies over the object, which is itself whole: `check --undelete` takes it away.
+    pub hidden: bool,
 }
 
 /// What a check went through.
@@ -44,7 +52,25 @@ pub struct CheckReport {
 
 impl CheckReport {
     fn damage(&mut self, name: &str, what: impl Into<String>) {
-        self.findings.push(Finding { name: name.into(), what: what.into(), damage: true });
+        self.findings.push(Finding { name: name.into(), what: what.into(), damage: true, hidden: false });
+    }
+
+    /// What lies over objects, of all that was listed. Nothing that a vault does puts it there.
+    fn hidden(&mut self, all: Vec<Hidden>) {
+        for h in all {
+            let what = over(&h);
+            self.findings.push(Finding { name: h.name, what, damage: true, hidden: true });
+        }
+    }
+
+    fn blind(&mut self, store: &Store) {
+        if store.blind() {
+            self.note(
+                "the bucket",
+                "it keeps versions, and this role may not list them: what lies over objects is not seen; \
+                 allow s3:ListBucketVersions",
+            );
+        }
     }
 
     /// The report of a cluster whose own record is missing.
@@ -62,7 +88,7 @@ impl CheckReport {
     }
 
     fn note(&mut self, name: &str, what: impl Into<String>) {
-        self.findings.push(Finding { name: name.into(), what: what.into(), damage: false });
+        self.findings.push(Finding { name: name.into(), what: what.into(), damage: false, hidden: false });
     }
 
     pub fn damaged(&self) -> bool {
@@ -86,6 +112,17 @@ impl CheckReport {
     }
 }
 
+/// What lies over an object, in words.
+pub fn over(h: &Hidden) -> String {
+    let markers = h.over.iter().filter(|o| o.marker).count();
+    let times = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
+    let parts = [(markers, "delete marker"), (h.over.len() - markers, "later version")];
+    let parts: Vec<String> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, w)| times(n, w)).collect();
+    let last = h.over.iter().map(|o| o.at).max();
+    let at = last.map(|t| format!(", the last of {}", holdfast_core::time::short(t))).unwrap_or_default();
+    format!("somebody put {} over it{at}; the original is there, and is what is read", parts.join(" and "))
+}
+
 /// Checks what stands above the clusters: the descriptor and its copy.
 pub async fn check_descriptor(vault: &Vault) -> Result<CheckReport> {
     let mut report = CheckReport::default();
@@ -101,6 +138,12 @@ pub async fn check_descriptor(vault: &Vault) -> Result<CheckReport> {
         }
         Err(e) => report.absorb(names::DESCRIPTOR_COPY, e)?,
     }
+    let store = vault.store();
+    if store.keeps_versions().await? {
+        let _ = store.list("keys").await?;
+        report.hidden(store.hidden("").into_iter().filter(|h| !h.name.starts_with("db/")).collect());
+    }
+    report.blind(store);
     Ok(report)
 }
 
@@ -108,6 +151,7 @@ pub async fn check_descriptor(vault: &Vault) -> Result<CheckReport> {
 pub async fn check_cluster(cluster: &ClusterVault, fast: bool, monitor: &dyn Monitor) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     let objects = cluster.store().list(&cluster.path().folder()).await?;
+    report.hidden(cluster.store().hidden(&cluster.path().folder()));
     let sizes: BTreeMap<&str, u64> = objects.iter().map(|l| (l.name.as_str(), l.size)).collect();
     if !fast {
         monitor.event(holdfast_core::monitor::Event::Total(objects.iter().map(|o| o.size).sum()));
@@ -126,9 +170,36 @@ pub async fn check_cluster(cluster: &ClusterVault, fast: bool, monitor: &dyn Mon
     }
     packs(cluster, &used, &sizes, fast, monitor, &mut report).await?;
     wal(cluster, &points, &sizes, (fast, !removed.is_empty()), monitor, &mut report).await?;
+    if !fast {
+        locks(cluster, &mut report).await?;
+    }
     report.findings.sort_by(|a, b| (&a.name, &a.what).cmp(&(&b.name, &b.what)));
     report.findings.dedup();
     Ok(report)
+}
+
+/// What is locked shorter than a point that needs it, where the vault is locked. A request for each object.
+async fn locks(cluster: &ClusterVault, report: &mut CheckReport) -> Result<()> {
+    let Some(rule) = cluster.store().lock_rule() else { return Ok(()) };
+    if !cluster.store().knows_locks().await? {
+        report.note("the bucket", "the policy asks for locks, and it knows none: nothing is locked");
+        return Ok(());
+    }
+    let points = cluster.survey().await?.points;
+    let found = match lock::look(cluster, &rule, &points, jiff::Timestamp::now()).await {
+        // Found above.
+        Err(e) if report.damaged() && !e.retryable() => return Ok(()),
+        found => found?,
+    };
+    for s in found.short {
+        let need = holdfast_core::time::short(s.need);
+        let is = match s.now {
+            Some(r) => format!("locked until {} only", holdfast_core::time::short(r.until)),
+            None => "not locked".into(),
+        };
+        report.note(&s.name, format!("it is {is}, and a point needs it until {need}; see `holdfast lock`"));
+    }
+    Ok(())
 }
 
 /// Checks what one point needs: its packs, its tree, its WAL.

@@ -82,10 +82,22 @@ pub enum VaultError {
     WalConflict { name: String },
     #[error("the run {0} was declared dead by another host and cannot commit any more")]
     Fenced(String),
+    #[error("`{name}` is locked: the store keeps it {}", kept(until, *hold))]
+    Locked { name: String, until: Option<jiff::Timestamp>, hold: bool },
     #[error("cannot write what was read")]
     Sink(#[source] std::io::Error),
     #[error("cannot compress or decompress a frame of `{name}`: {what}")]
     Codec { name: String, what: String },
+}
+
+/// Until when a lock keeps an object, and a hold.
+fn kept(until: &Option<jiff::Timestamp>, hold: bool) -> String {
+    let date = until.map(|t| format!("until {}", holdfast_core::time::short(t)));
+    match (date, hold) {
+        (Some(date), false) => date,
+        (Some(date), true) => format!("{date}, and under a legal hold"),
+        (None, _) => "under a legal hold".into(),
+    }
 }
 
 impl VaultError {
@@ -148,6 +160,7 @@ impl VaultError {
                  content was kept under wal/conflict/; see `holdfast wal status`"
                 .into(),
             VaultError::Fenced(_) => "run the backup again".into(),
+            VaultError::Locked { .. } => "nothing shortens a lock: a later sweep removes it".into(),
             _ => return None,
         })
     }

@@ -25,6 +25,7 @@ pub mod error;
 pub mod facts;
 pub mod keys;
 pub mod listing;
+pub mod lock;
 pub mod manifest;
 pub mod map;
 pub mod names;

@@ -36,6 +36,12 @@ impl Span<'_> {
 impl Store {
     /// Objects and folders directly in `folder`. One request per 1,000 of them.
     pub async fn level(&self, folder: &str) -> Result<Level> {
+        if let Some(v) = self.kept().await? {
+            match v.level(folder).await {
+                Ok((objects, folders)) => return Ok(Level { objects, folders }),
+                Err(e) => self.unseen(e).map(|_| ())?,
+            }
+        }
         let path = self.path(folder);
         let mut tries = Tries(0);
         loop {
@@ -72,10 +78,21 @@ impl Store {
         known: &(dyn Fn(&str) -> bool + Sync),
         each: &mut (dyn FnMut(Listed) + Send),
     ) -> Result<()> {
-        match &self.local {
-            Some(root) => visit_local(root, span, known, each),
-            None => self.visit_remote(span, known, each).await,
+        if let Some(root) = &self.local {
+            return visit_local(root, span, known, each);
         }
+        if let Some(v) = self.kept().await? {
+            let mut unknown = |l: Listed| {
+                if !known(&l.name) {
+                    each(l);
+                }
+            };
+            match v.visit(span.folder, span.after, span.until, &mut unknown).await {
+                Ok(()) => return Ok(()),
+                Err(e) => self.unseen(e).map(|_| ())?,
+            }
+        }
+        self.visit_remote(span, known, each).await
     }
 
     async fn visit_remote(

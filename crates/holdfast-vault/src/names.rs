@@ -50,6 +50,13 @@ impl ClusterPath {
     pub fn note(&self, point: &RunId, note: &RunId, kind: &str) -> String {
         format!("{}/notes/{point}/{note}.{kind}", self.folder())
     }
+    /// Ledgers of locks.
+    pub fn ledgers(&self) -> String {
+        format!("{}/locks", self.folder())
+    }
+    pub fn ledger(&self, run: &RunId) -> String {
+        format!("{}/{run}.ledger", self.ledgers())
+    }
     pub fn failed(&self, run: &RunId) -> String {
         format!("{}/failed/{run}.run", self.folder())
     }

@@ -341,6 +341,23 @@ pub struct Condemned {
     pub host: String,
 }
 
+/// An object whose lock was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockSeen {
+    pub name: String,
+    pub until: Timestamp,
+}
+
+/// The ledger of locks: until when objects are locked at least, as the store said or was told. Only saves
+/// questions: whoever wants to be sure asks the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockLedger {
+    pub run: String,
+    pub objects: Vec<LockSeen>,
+    pub at: Timestamp,
+    pub host: String,
+}
+
 /// The content of a record object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
@@ -358,6 +375,7 @@ pub enum Body {
     Condemned(Condemned),
     WalIndex(WalIndex),
     PointIndex(PointIndex),
+    LockLedger(LockLedger),
     /// A file of PostgreSQL's own, base64: a timeline history or a `.backup` file.
     File {
         name: String,

@@ -19,7 +19,7 @@ pub async fn probe_conditional_create(store: &Store) -> Result<()> {
         let tries = (0..WRITERS).map(|i| {
             let body = Bytes::from(format!("holdfast probe {i} {:016x}", rand::random::<u64>()));
             let name = name.as_str();
-            async move { (body.clone(), store.create(name, body).await) }
+            async move { (body.clone(), store.create_by_condition(name, body).await.map(|(made, _)| made)) }
         });
         let results = futures::future::join_all(tries).await;
         let verdict = judge(store, &name, results).await;

@@ -98,8 +98,19 @@ pub struct Sweep {
 pub struct Swept {
     pub objects: u64,
     pub bytes: u64,
-    /// Objects that the store does not let go: locked, held, or no right to.
+    /// Objects that the store does not let go for want of a right.
     pub refused: Vec<(String, String)>,
+    /// Objects that are locked: a later sweep removes them.
+    pub locked: Vec<Locked>,
+}
+
+/// An object that the store keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locked {
+    pub name: String,
+    pub size: u64,
+    /// `None`: a legal hold, until somebody ends it.
+    pub until: Option<Timestamp>,
 }
 
 impl Sweep {
@@ -166,7 +177,8 @@ pub async fn execute(cluster: &ClusterVault, order: &Order, monitor: &dyn Monito
     // Points first: while a record is there, everything that it needs is.
     for part in [&sweep.points, &sweep.packs, &sweep.wal, &sweep.litter] {
         remove(cluster, part, monitor, &mut swept).await?;
-        if monitor.cancelled() || (std::ptr::eq(part, &sweep.points) && !swept.refused.is_empty()) {
+        let kept = !swept.refused.is_empty() || !swept.locked.is_empty();
+        if monitor.cancelled() || (std::ptr::eq(part, &sweep.points) && kept) {
             break;
         }
     }
@@ -342,6 +354,12 @@ async fn judge(
             live.insert(id.clone());
             continue;
         };
+        // While its record is there, all that it needs must be.
+        if let Some(why) = cluster.store().lock_on(&cluster.path().point(id)).await? {
+            sweep.waiting.push((id.clone(), why));
+            live.insert(id.clone());
+            continue;
+        }
         if held.contains(id) {
             sweep.waiting.push((id.clone(), "it is held".into()));
             live.insert(id.clone());
@@ -442,6 +460,11 @@ async fn judge(
             sweep.litter.push(doomed(l));
         }
     }
+    // The newest ledger of locks knows all that the others do, and what is still true of it.
+    let mut ledgers = cluster.store().list(&path.ledgers()).await?;
+    ledgers.sort_by_key(|l| l.modified);
+    ledgers.pop();
+    sweep.litter.extend(ledgers.into_iter().filter(|l| old(l, order.dead_after)).map(doomed));
     if !order.wal.is_empty() {
         // Whatever retention said: a point is complete with its WAL (R10).
         let of_points: BTreeSet<String> = of_live()
@@ -501,6 +524,10 @@ async fn remove(
                 swept.objects += 1;
                 swept.bytes += d.size;
                 store.prune_folder(&d.name);
+            }
+            Err(VaultError::Locked { until, hold, .. }) => {
+                let until = until.filter(|_| !hold);
+                swept.locked.push(Locked { name: d.name.clone(), size: d.size, until });
             }
             Err(e) if e.store_kind() == Some(StoreErrorKind::Denied) => {
                 swept.refused.push((d.name.clone(), e.to_string()));

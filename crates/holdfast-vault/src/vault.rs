@@ -238,9 +238,19 @@ impl Vault {
 
     /// Writes a signed record; the name must be free (the same record again is fine).
     pub async fn put_record(&self, name: &str, body: &Body, signer: Signer) -> Result<Created> {
+        self.put_record_until(name, body, signer, None).await
+    }
+
+    async fn put_record_until(
+        &self,
+        name: &str,
+        body: &Body,
+        signer: Signer,
+        until: Option<jiff::Timestamp>,
+    ) -> Result<Created> {
         let plain = serde_json::to_vec(body).unwrap_or_default();
         let bytes = record::encode(&self.keys, self.descriptor.cipher, self.place(name), signer, &plain)?;
-        self.store.create(name, bytes).await
+        self.store.create_until(name, bytes, until).await
     }
 
     /// Reads a record, signature checked.
@@ -405,14 +415,36 @@ impl ClusterVault {
 
     /// Commits a point: the last object, create-if-absent under the name that the lease announced.
     pub async fn commit_point(&self, point: Point) -> Result<()> {
+        self.commit_point_until(point, None).await
+    }
+
+    /// The same, with the date of its lock, which [`crate::lock::before_commit`] gave.
+    pub async fn commit_point_until(&self, point: Point, until: Option<jiff::Timestamp>) -> Result<()> {
         let run = point.id.clone();
+        self.own_packs(&run).await?;
         let name = self.path.point(&run);
-        match self.vault.put_record(&name, &Body::Point(Box::new(point)), Signer::Host).await {
+        let body = Body::Point(Box::new(point));
+        match self.vault.put_record_until(&name, &body, Signer::Host, until).await {
             Ok(_) => Ok(()),
             Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {
                 Err(VaultError::Fenced(run.to_string()))
             }
             Err(e) => Err(e),
+        }
+    }
+
+    /// Where versions are kept the oldest of a name counts: whoever wrote under the names of our packs before
+    /// we did would have us commit his. One request, none where there are no versions.
+    async fn own_packs(&self, run: &RunId) -> Result<()> {
+        if !self.store().keeps_versions().await? {
+            return Ok(());
+        }
+        let folder = format!("{}/{run}", self.path.runs());
+        match self.store().usurped(&folder).await? {
+            None => Ok(()),
+            Some(name) => {
+                Err(VaultError::damaged(&name, "somebody else wrote under this name before the run did"))
+            }
         }
     }
 

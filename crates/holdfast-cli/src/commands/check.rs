@@ -1,10 +1,11 @@
-//! `holdfast check`, `holdfast doctor`
+//! `holdfast check`, `check --undelete`, `holdfast doctor`
 
 use super::{Done, context};
 use crate::args::Cli;
 use crate::output;
 use holdfast_core::ByteSize;
 use holdfast_engine::{checks, doctor};
+use holdfast_vault::check::Finding;
 use serde_json::json;
 
 pub async fn check(cli: &Cli, db: Option<&str>, fast: bool) -> Done {
@@ -19,7 +20,7 @@ pub async fn check(cli: &Cli, db: Option<&str>, fast: bool) -> Done {
             .flat_map(|c| {
                 c.report.findings.iter().map(|f| {
                     json!({ "name": f.name, "status": if f.damage { "FAIL" } else { "WARN" }, "message": f.what,
-                        "hint": if f.damage { Some("restore from another point or vault; this object cannot be repaired") } else { None },
+                        "hint": hint(f),
                         "vault": c.vault })
                 })
             })
@@ -38,6 +39,9 @@ pub async fn check(cli: &Cli, db: Option<&str>, fast: bool) -> Done {
             for f in &c.report.findings {
                 let word = if f.damage { "FAIL" } else { "WARN" };
                 output::line(&format!("{word} {}: {}", f.name, f.what));
+                if let (true, Some(hint)) = (f.hidden, hint(f)) {
+                    output::line(&format!("     hint: {hint}"));
+                }
             }
             output::line(&format!(
                 "vault {}, cluster {}: {} points, {} packs, {} segments, {} records, {} read: {}",
@@ -56,6 +60,63 @@ pub async fn check(cli: &Cli, db: Option<&str>, fast: bool) -> Done {
         }
     }
     Ok(if damaged { 5 } else { 0 })
+}
+
+fn hint(f: &Finding) -> Option<&'static str> {
+    match (f.hidden, f.damage) {
+        (true, _) => Some("find out who can write there; `holdfast check --undelete` takes it away"),
+        (_, true) => Some("restore from another point or vault; this object cannot be repaired"),
+        _ => None,
+    }
+}
+
+/// Shows what lies over objects, and takes it away if told so.
+pub async fn undelete(cli: &Cli, db: Option<&str>, yes: bool) -> Done {
+    let (ctx, progress) = context(cli, db)?;
+    let result = checks::covered(&ctx).await;
+    progress.finish();
+    let all = result?;
+    let found: usize = all.iter().map(|c| c.hidden.len()).sum();
+    if !cli.json {
+        for c in &all {
+            for h in &c.hidden {
+                output::line(&format!("vault {}: {}", c.vault, h.name));
+                for o in &h.over {
+                    let what = if o.marker {
+                        "delete marker".into()
+                    } else {
+                        format!("version of {}", ByteSize(o.size))
+                    };
+                    output::line(&format!("  {what} {}, {}", o.version, holdfast_core::time::short(o.at)));
+                }
+            }
+        }
+    }
+    let (mut done, mut refused) = (0, Vec::new());
+    if yes {
+        for c in &all {
+            let (n, no) = c.uncover(&*ctx.monitor).await?;
+            done += n;
+            refused.extend(no);
+        }
+    }
+    if cli.json {
+        let hidden: Vec<_> = all
+            .iter()
+            .flat_map(|c| c.hidden.iter().map(|h| json!({ "vault": c.vault, "object": h })))
+            .collect();
+        output::json(&json!({ "hidden": hidden, "applied": yes, "uncovered": done, "refused": refused }));
+    } else {
+        for r in &refused {
+            output::line(&format!("WARN not removed: {r}"));
+        }
+        output::line(&match (found, yes) {
+            (0, _) => "nothing lies over any object".to_string(),
+            (_, true) => format!("{done} objects are open again"),
+            (n, false) => format!("{n} objects; --yes removes what lies over them, and no original"),
+        });
+    }
+    Ok(if refused.is_empty() { 0 } else { 3 })
 }
 
 pub async fn doctor(cli: &Cli, db: Option<&str>) -> Done {

@@ -91,6 +91,14 @@ fn print_plan(p: &ExpirePlan, only: Option<&str>) {
             p.frees.wal_segments
         )),
     }
+    if let Some(until) = p.frees.locked_until {
+        output::line(&format!(
+            "{} of it in {} objects is locked: the last of it cannot go before {}",
+            ByteSize(p.frees.locked_bytes),
+            p.frees.locked_objects,
+            time::short(until)
+        ));
+    }
 }
 
 pub async fn sweep(cli: &Cli, db: Option<&str>, plan: bool) -> Done {
@@ -140,6 +148,18 @@ fn print_sweep(r: &SweepReport, plan: bool) {
     output::line(&format!("  {} of packs stay", ByteSize(r.kept_pack_bytes)));
     if let Some(c) = r.removed {
         output::line(&format!("  removed {} objects, {}", c.objects, ByteSize(c.bytes)));
+    }
+    if r.locked.objects > 0 {
+        let until = r.locked.until.map(|t| format!(" until {}", time::short(t))).unwrap_or_default();
+        let held = match r.locked.held {
+            0 => String::new(),
+            n => format!(", {n} of them by a legal hold"),
+        };
+        let size = ByteSize(r.locked.bytes);
+        output::line(&format!(
+            "  {} objects, {size}, are locked{until}{held}: a later sweep removes them",
+            r.locked.objects
+        ));
     }
     if let Some(why) = &r.blocked {
         output::line(&format!("  FAIL {why}"));

@@ -7,6 +7,7 @@ mod expire;
 mod init;
 mod key;
 mod list;
+mod lock;
 mod restore;
 mod verify;
 mod wal;
@@ -29,11 +30,15 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Restore(a) => restore::run(cli, a).await,
         Command::Wal(w) => wal::run(cli, w).await,
         Command::Verify(a) => verify::run(cli, a).await,
-        Command::Check { database, fast } => check::check(cli, database.as_deref(), *fast).await,
+        Command::Check { database, undelete: true, yes, .. } => {
+            check::undelete(cli, database.as_deref(), *yes).await
+        }
+        Command::Check { database, fast, .. } => check::check(cli, database.as_deref(), *fast).await,
         Command::Doctor { database } => check::doctor(cli, database.as_deref()).await,
         Command::Copy(a) => copy::run(cli, a).await,
         Command::Expire { target, apply } => expire::expire(cli, target.as_deref(), *apply).await,
         Command::Sweep { database, plan } => expire::sweep(cli, database.as_deref(), *plan).await,
+        Command::Lock { database, apply } => lock::run(cli, database.as_deref(), *apply).await,
         Command::Hold(a) => expire::hold(cli, a).await,
         Command::Release { hold, reason, db } => expire::release(cli, hold, reason, db.as_deref()).await,
         Command::Validate => validate(cli),

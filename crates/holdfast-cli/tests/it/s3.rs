@@ -34,7 +34,7 @@ pub fn site(scratch: &Scratch, version: PgVersion, env: Vec<(String, String)>) -
 }
 
 /// The server of a copy needs the environment too.
-fn start_copy(site: &Site, name: &str, env: &[(String, String)]) -> Cluster {
+pub fn start_copy(site: &Site, name: &str, env: &[(String, String)]) -> Cluster {
     let auto =
         std::fs::read_to_string(site.scratch.path(name).join("postgresql.auto.conf")).expect("settings");
     let line =
@@ -170,22 +170,4 @@ fn a_weak_store_is_refused() {
     let (_, message, hint) = error_of(&out);
     assert!(message.contains("create-if-absent") && hint.contains("conditional"), "{message} {hint}");
     assert!(!scratch.path("holdfast.toml").exists());
-}
-
-/// Deleting hides objects there and frees nothing; somebody who believes otherwise pays for it.
-#[test]
-fn a_bucket_with_versions_is_not_swept() {
-    let scratch = Scratch::new("s3versions");
-    let store = Store::ministack(&scratch, &["backups"]);
-    store.enable_versioning("backups");
-    let site = site(&scratch, PgVersion::V17, store.env());
-    keep(&site, "last = 1", "");
-    for _ in 0..2 {
-        let _ = site.backup(&[]);
-    }
-    let _ = site.hf.run(&["expire", "--apply"]).ok();
-    let _ = site.hf.run(&["sweep", "--plan"]).ok();
-    let (code, message, _) = error_of(&site.hf.run(&["--json", "sweep"]).expect_code(13));
-    assert!(code == "refused" && message.contains("versions"), "{message}");
-    assert_eq!(ids(&site).len(), 2);
 }

@@ -54,7 +54,17 @@ pub struct VaultSection {
     pub frame_size: Option<Spanned<Scalar>>,
     pub pack_size: Option<Spanned<Scalar>>,
     pub sweep_after: Option<Spanned<Scalar>>,
+    pub lock: Option<Spanned<LockSection>>,
     pub options: Named<Spanned<Scalar>>,
+}
+
+/// `lock = { … }`
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default, expecting = "a table")]
+pub struct LockSection {
+    pub mode: Option<Text>,
+    #[serde(rename = "for")]
+    pub period: Option<Spanned<Scalar>>,
 }
 
 /// `[policies.NAME]`

@@ -31,7 +31,7 @@ pub use keep::{KEEP_UNTIL, Keep, TagRule};
 pub use plan::{CopyTo, Kind, Plan, Required, Tier, Verify, VerifyLevel, WalPolicy};
 pub use problem::{PolicyError, Problem};
 pub use tuning::Tuning;
-pub use vault::{Compression, Vault};
+pub use vault::{Compression, Lock, LockMode, Vault};
 pub use write::{NewDatabase, NewPolicy, add_database, render_new};
 
 use crate::id::DatabaseName;

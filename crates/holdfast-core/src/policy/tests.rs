@@ -487,6 +487,7 @@ fn the_guide_names_every_key_and_its_example_is_sound() {
         "x=1",
         "databases.d.x=1",
         "vaults.v.x=1",
+        "vaults.v.lock.x=1",
         "policies.p.x=1",
         "policies.p.wal.x=1",
         "tuning.x=1",
@@ -505,6 +506,30 @@ fn the_guide_names_every_key_and_its_example_is_sound() {
                 || guide.contains(&format!(".{key}"));
             assert!(named, "`{key}` is not in the guide");
         }
+    }
+}
+
+#[test]
+fn locks_are_for_s3() {
+    let with = |url: &str, lock: &str| {
+        let text = SETTLED.replacen(
+            "url = \"file:///var/lib/holdfast/vault\"",
+            &format!("url = \"{url}\"\nlock = {lock}"),
+            1,
+        );
+        assert!(text.contains("lock = "), "{text}");
+        parse(&text)
+    };
+    let good = with("s3://b/p", "{ mode = \"compliance\", for = \"30d\" }").unwrap();
+    let lock = good.vaults["local"].lock.unwrap();
+    assert_eq!((lock.mode, lock.period), (LockMode::Compliance, Duration(30 * 86_400)));
+    for (url, lock) in [
+        ("file:///v", "{ mode = \"governance\", for = \"30d\" }"),
+        ("s3://b/p", "{ for = \"30d\" }"),
+        ("s3://b/p", "{ mode = \"governance\" }"),
+        ("s3://b/p", "{ mode = \"soft\", for = \"30d\" }"),
+    ] {
+        assert!(with(url, lock).is_err(), "{url} {lock}");
     }
 }
 

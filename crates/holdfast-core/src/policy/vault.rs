@@ -1,7 +1,7 @@
 //! Where backups go: [`Vault`], and how they are squeezed: [`Compression`].
 
 use super::database::{Refusal, is_scheme};
-use super::file::{Scalar, Text, VaultSection, list};
+use super::file::{LockSection, Scalar, Text, VaultSection, list};
 use super::locate::nearest;
 use super::resolve::Resolver;
 use crate::secret::redact_url;
@@ -33,9 +33,38 @@ pub struct Vault {
     /// How long an expired point stays before a sweep removes it: time to change one's mind, and for
     /// restores that read it to end.
     pub sweep_after: Duration,
+    /// Object Lock: every point stays locked for so long after it was made.
+    pub lock: Option<Lock>,
     /// What the object store needs to know, keys in lower kebab case (`region`, `endpoint`,
     /// `allow-http`, `virtual-hosted-style-request` …). Never a secret.
     pub options: BTreeMap<String, String>,
+}
+
+/// `lock = { mode = "governance", for = "30d" }`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lock {
+    pub mode: LockMode,
+    pub period: Duration,
+}
+
+/// Who may end a lock early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// Whoever has a right of its own to.
+    Governance,
+    /// Nobody.
+    Compliance,
+}
+
+impl FromStr for LockMode {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "governance" => Ok(LockMode::Governance),
+            "compliance" => Ok(LockMode::Compliance),
+            _ => Err(format!("`{s}` is not a mode of locks")),
+        }
+    }
 }
 
 /// `zstd`, `zstd:3`, `lz4` or `none`.
@@ -207,6 +236,7 @@ impl Resolver<'_> {
                 "Write at least the `frame-size` and at most 4GiB.",
             );
         }
+        let lock = w.lock.as_ref().and_then(|l| self.lock(&path, l, url.as_deref()));
         Some(Vault {
             name: good_name?,
             url: url?,
@@ -217,6 +247,7 @@ impl Resolver<'_> {
             frame_size,
             pack_size,
             sweep_after: self.duration(w.sweep_after.as_ref()).unwrap_or(Duration(86_400)),
+            lock,
             options,
         })
     }
@@ -244,6 +275,35 @@ impl Resolver<'_> {
                 "Write it either in the URL or under `options`.",
             );
         }
+    }
+
+    fn lock(&mut self, path: &[&str], w: &Spanned<LockSection>, url: Option<&str>) -> Option<Lock> {
+        const EXAMPLE: &str = "Write for example `lock = { mode = \"governance\", for = \"30d\" }`.";
+        if url.is_some_and(|u| !u.starts_with("s3:")) {
+            self.problem(
+                w.span(),
+                "only S3 knows locks",
+                "Take `lock` out, or use a bucket with Object Lock.",
+            );
+        }
+        let path = [path, &["lock"]].concat();
+        let mode = match &w.get_ref().mode {
+            None => {
+                self.missing(&path, "mode", w.span(), EXAMPLE);
+                None
+            }
+            Some(m) => match m.get_ref().parse() {
+                Ok(mode) => Some(mode),
+                Err(message) => {
+                    self.problem(m.span(), message, "Write `governance` or `compliance`.");
+                    None
+                }
+            },
+        };
+        if w.get_ref().period.is_none() {
+            self.missing(&path, "for", w.span(), EXAMPLE);
+        }
+        Some(Lock { mode: mode?, period: self.duration(w.get_ref().period.as_ref())? })
     }
 
     fn compression(&mut self, text: Option<&Text>) -> Compression {

@@ -294,7 +294,9 @@ impl Job<'_> {
         let rewritten_bytes = copied.rewritten_bytes;
         let mut point = self.point(copied, stopped, start_lsn, control_bytes, copy_started_at, wal)?;
         point.databases = databases;
-        self.cluster.commit_point(point.clone()).await?;
+        let (until, warned) = crate::lock::before_commit(&self.cluster, &point, &*ctx.monitor).await?;
+        self.warnings.extend(warned);
+        self.cluster.commit_point_until(point.clone(), until).await?;
         Ok(BackupReport {
             reason: match self.plan.parent {
                 Some(_) => self.changes.reason.clone(),

@@ -217,7 +217,8 @@ impl Job<'_> {
         debug_assert_eq!(again, needs);
         wal.add(late);
         let point = self.point(&copied, again, wal);
-        pair.target.commit_point(point.clone()).await?;
+        let (until, _) = crate::lock::before_commit(&pair.target, &point, &*ctx.monitor).await?;
+        pair.target.commit_point_until(point.clone(), until).await?;
         let verified_level = arrive::check(ctx, pair, &point).await?;
         Ok(PointReport {
             point: Some(point.id.clone()),

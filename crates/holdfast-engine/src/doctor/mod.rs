@@ -20,6 +20,7 @@ mod schedule;
 mod server;
 mod settings;
 mod vault;
+mod versions;
 
 pub use archiving::archive_command;
 

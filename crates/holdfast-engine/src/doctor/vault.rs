@@ -119,6 +119,13 @@ async fn look(
         let line = Line::error(&format!("{name}.records"), Status::Fail, &e);
         lines.push(line.or_hint("run `holdfast check` to see everything that is damaged"));
     }
+    if let Some(c) = &stock.cluster {
+        // Points and WAL were listed by now.
+        let _ = c.store().list(&c.path().runs()).await;
+        super::versions::check(c.store(), name, lines).await;
+    } else {
+        super::versions::check(store, name, lines).await;
+    }
 }
 
 const CHECK_URL: &str = "check `url` and `options` of the vault in the policy";

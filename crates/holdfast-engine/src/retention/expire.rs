@@ -10,6 +10,7 @@ use super::Holdings;
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use crate::state::hostname;
+use futures::StreamExt;
 use holdfast_core::RunId;
 use holdfast_vault::point::{Body, Expired, PointKind};
 use holdfast_vault::sweep;
@@ -40,6 +41,35 @@ pub struct Frees {
     pub bytes: u64,
     pub wal_segments: u64,
     pub wal_bytes: u64,
+    /// Of them, those that are locked: nothing of these is freed before they end.
+    pub locked_objects: u64,
+    pub locked_bytes: u64,
+    /// When the last of these locks ends.
+    pub locked_until: Option<Timestamp>,
+}
+
+impl Frees {
+    /// Asks for the locks of what would go; one request each, only where the policy locks.
+    async fn ask_locks(&mut self, cluster: &ClusterVault, s: &sweep::Sweep, now: Timestamp) -> Result<()> {
+        let store = cluster.store();
+        if store.lock_rule().is_none() || !store.knows_locks().await? {
+            return Ok(());
+        }
+        let asked: Vec<_> = futures::stream::iter(s.doomed())
+            .map(|d| async move { (d.size, store.lock_state(&d.name).await) })
+            .buffer_unordered(16)
+            .collect()
+            .await;
+        for (size, state) in asked {
+            let Some(until) = state?.and_then(|(_, r)| r).map(|r| r.until).filter(|t| *t > now) else {
+                continue;
+            };
+            self.locked_objects += 1;
+            self.locked_bytes += size;
+            self.locked_until = self.locked_until.max(Some(until));
+        }
+        Ok(())
+    }
 }
 
 /// The plan for one vault.
@@ -180,6 +210,7 @@ async fn plan_vault(h: &Holdings, by_hand: Option<&str>) -> Result<ExpirePlan> {
                 plan.frees.wal_bytes += s.wal.iter().map(|d| d.size).sum::<u64>();
                 plan.frees.objects += s.doomed().count() as u64;
                 plan.frees.bytes += s.bytes();
+                plan.frees.ask_locks(&held.cluster, &s, h.now).await?;
             }
             Err(e) => plan.frees_unknown = Some(e.to_string()),
         }

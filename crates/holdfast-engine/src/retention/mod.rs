@@ -135,7 +135,12 @@ impl Holdings {
                 all.push(c);
             }
         }
-        let locks = BTreeMap::new();
+        let mut locks = BTreeMap::new();
+        if opened.store().lock_rule().is_some() && opened.store().knows_locks().await? {
+            for held in &clusters {
+                locks.extend(holdfast_vault::lock::of_points(&held.cluster, &held.points).await?);
+            }
+        }
         let decision = decide(&rest, &holds, &locks, &rules, now);
         let with_expired = decide(&all, &holds, &locks, &rules, now);
         let mut places = HashMap::new();

@@ -15,6 +15,7 @@ use holdfast_vault::store::Listed;
 use holdfast_vault::sweep::{self, Order, Sweep, Swept};
 use holdfast_vault::walindex::{Chunk, WalListing};
 use holdfast_vault::{ClusterVault, Signer, StoreErrorKind, VaultError};
+use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -46,10 +47,34 @@ pub struct SweepReport {
     pub removed: Option<Count>,
     /// Objects that the store would not let go.
     pub refused: Vec<String>,
+    /// Objects that are locked; a later sweep removes them.
+    pub locked: Locked,
     /// Notes that do not count: damaged, or signed by a host that may not say so.
     pub ignored_notes: Vec<String>,
     /// Why nothing could go.
     pub blocked: Option<String>,
+}
+
+/// What the store keeps, and until when.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Locked {
+    pub objects: u64,
+    pub bytes: u64,
+    /// Until when the last of them is locked.
+    pub until: Option<Timestamp>,
+    /// How many somebody holds, without a date.
+    pub held: u64,
+}
+
+impl Locked {
+    fn of(all: &[sweep::Locked]) -> Self {
+        Locked {
+            objects: all.len() as u64,
+            bytes: all.iter().map(|l| l.size).sum(),
+            until: all.iter().filter_map(|l| l.until).max(),
+            held: all.iter().filter(|l| l.until.is_none()).count() as u64,
+        }
+    }
 }
 
 fn count(d: &[sweep::Doomed]) -> Count {
@@ -160,6 +185,7 @@ fn report(
         kept_pack_bytes: s.kept_bytes,
         removed: None,
         refused: Vec::new(),
+        locked: Locked::default(),
         ignored_notes: held.notes.ignored.clone(),
         blocked: s.unseen.first().map(|run| {
             format!("run {run} builds on something that is not there, or its lease does not open; a day without a sign of life ends it")
@@ -194,16 +220,17 @@ async fn vault(ctx: &Context, v: &holdfast_core::policy::Vault, plan_only: bool)
     let mut out = Vec::new();
     let store = crate::context::open_store(v)?;
     let now = if plan_only {
-        jiff::Timestamp::now()
+        Timestamp::now()
     } else {
         let (now, versioned) = store.clock().await?;
-        if versioned {
+        if versioned && store.blind() {
             return Err(EngineError::refused(
                 format!(
-                    "vault `{}` lies in a bucket that keeps versions: deleting would hide objects and free nothing",
+                    "vault `{}` lies in a bucket that keeps versions, and this role may not list them: \
+                     deleting would hide objects and free nothing",
                     v.name
                 ),
-                "this version cannot delete versions; use a bucket without versioning, or a lifecycle rule of the copy's owner",
+                "allow s3:ListBucketVersions and s3:DeleteObjectVersion, or sweep with other credentials",
             ));
         }
         now
@@ -263,6 +290,7 @@ async fn cluster(ctx: &Context, h: &Holdings, held: &Held, plan_only: bool) -> R
         sweep::execute(&held.cluster, &order, &*ctx.monitor).await.map_err(cannot)?;
     let mut r = report(h, held, &order, &waiting, &s);
     r.removed = Some(Count { objects: swept.objects, bytes: swept.bytes });
+    r.locked = Locked::of(&swept.locked);
     r.refused = swept.refused.into_iter().map(|(name, why)| format!("{name}: {why}")).collect();
     Ok(r)
 }

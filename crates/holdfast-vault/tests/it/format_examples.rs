@@ -399,7 +399,8 @@ async fn print_new_examples() {
 #[test]
 fn every_field_of_every_record_is_described() {
     use holdfast_vault::point::{
-        Aborted, DamagedPage, DatabaseEntry, FailedRun, Owner, PackJson, Tablespace, Verified, WalNeed,
+        Aborted, DamagedPage, DatabaseEntry, FailedRun, LockLedger, LockSeen, Owner, PackJson, Tablespace,
+        Verified, WalNeed,
     };
     let text = |v: &str| v.to_string();
     let t = jiff::Timestamp::UNIX_EPOCH;
@@ -441,6 +442,12 @@ fn every_field_of_every_record_is_described() {
             failed_at: t,
             error: text(""),
             hint: None,
+            host: text(""),
+        }),
+        Body::LockLedger(LockLedger {
+            run: text(""),
+            objects: vec![LockSeen { name: text(""), until: t }],
+            at: t,
             host: text(""),
         }),
         Body::File { name: text(""), content: text("") },

@@ -8,3 +8,4 @@ mod indexes;
 mod stores;
 mod sweeping;
 mod vaults;
+mod versions;

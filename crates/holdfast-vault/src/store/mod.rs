@@ -6,23 +6,41 @@
 //! - Reads are retried when a body breaks off; "not found" is final and never retried.
 //! - Every request is counted ([`Store::requests`]), so tests can hold an operation to its cost.
 //! - A local directory is fsynced, file and folder, before anything is acknowledged.
+//! - Where an S3 bucket keeps versions the oldest one of a name is its content ([`versions`]), and
+//!   deleting removes every version of a name by its id.
+//!
+//! Requests on such a bucket, beside those that any bucket gets: one listing for a name that is read and
+//! was in no listing before (at the same time as the read; packs share one listing per 1,000 of them), one
+//! behind each create of a name that others could have used, and one `GET ?versioning` if no answer has told by then. Deleting
+//! takes one request per version.
 //!
 //! Crash: an upload that was cut leaves an unfinished multipart upload (S3) or a `name#1` staging
 //! file (local disk). Neither is ever visible under its name; `sweep` removes them.
 
+mod error;
+pub mod lock;
+pub mod s3;
+pub mod versions;
+pub mod xml;
+
 use crate::error::{Result, StoreError, StoreErrorKind, VaultError};
 use bytes::Bytes;
+pub(crate) use error::store_error;
+use error::{chain_text, is_short};
 use futures::{StreamExt, TryStreamExt};
 use holdfast_core::secret::redact_url;
+use lock::{LockRule, is_lockable};
 use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
+use s3::S3;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use versions::{Hidden, Oldest, State, Versions};
 
 /// Requests made so far, by verb. One per call that the store would bill.
 #[derive(Debug, Default)]
@@ -65,6 +83,12 @@ pub struct Store {
     url: String,
     pub(crate) local: Option<std::path::PathBuf>,
     requests: Arc<Requests>,
+    /// Only of S3, and used only where the bucket keeps versions.
+    versions: Option<Arc<Versions>>,
+    /// How what is written is locked.
+    lock: Option<LockRule>,
+    /// The store refused to lock what we wrote: it was written without.
+    unlocked: Arc<std::sync::atomic::AtomicBool>,
 }
 
 const ATTEMPTS: u32 = 5;
@@ -74,6 +98,15 @@ impl Store {
     /// `allow_http` …, dashes allowed); the usual `AWS_*`, `GOOGLE_*` and `AZURE_*` variables are
     /// read as well, the options win. No request is made.
     pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Self> {
+        Self::open_locking(url, options, None)
+    }
+
+    /// The same; what a restore needs is locked as it is written. Only S3 can.
+    pub fn open_locking(
+        url: &str,
+        options: &BTreeMap<String, String>,
+        lock: Option<LockRule>,
+    ) -> Result<Self> {
         let bad = |why: &str| VaultError::BadUrl(redact_url(url), why.to_string());
         let parsed = url::Url::parse(url).map_err(|e| bad(&e.to_string()))?;
         if parsed.scheme() == "file" {
@@ -113,15 +146,42 @@ impl Store {
             }
             all.push((k.replace('-', "_"), v));
         }
+        if lock.is_some() && !all.iter().any(|(k, _)| k.ends_with("checksum_algorithm")) {
+            // S3 demands a digest of whatever is locked.
+            all.push(("aws_checksum_algorithm".into(), "sha256".into()));
+        }
         let mut clean = parsed.clone();
         clean.set_query(None);
+        let requests: Arc<Requests> = Arc::default();
+        let unsigned = all.iter().any(|(k, v)| k.ends_with("skip_signature") && v == "true");
+        if env_prefix == "AWS_" && !unsigned {
+            let open = || {
+                let s3 = S3::open(&clean, &all, requests.clone())?;
+                let (_, prefix) = object_store::ObjectStoreScheme::parse(&clean)?;
+                Ok::<_, object_store::Error>((s3, prefix))
+            };
+            let (s3, prefix) = open().map_err(|e| bad(&e.to_string()))?;
+            return Ok(Store {
+                inner: Arc::new(s3.store.clone()),
+                versions: Some(Arc::new(Versions::new(s3, prefix.as_ref()))),
+                prefix,
+                url: redact_url(url),
+                local: None,
+                requests,
+                lock,
+                unlocked: Arc::default(),
+            });
+        }
         let (inner, prefix) = object_store::parse_url_opts(&clean, all).map_err(|e| bad(&e.to_string()))?;
         Ok(Store {
             inner: Arc::from(inner),
             prefix,
             url: redact_url(url),
             local: None,
-            requests: Arc::default(),
+            requests,
+            versions: None,
+            lock: None,
+            unlocked: Arc::default(),
         })
     }
 
@@ -136,12 +196,24 @@ impl Store {
             url: format!("file://{}", path.display()),
             local: Some(path.to_path_buf()),
             requests: Arc::default(),
+            versions: None,
+            lock: None,
+            unlocked: Arc::default(),
         })
     }
 
     /// A store that a test made.
     pub fn from_object_store(inner: Arc<dyn ObjectStore>) -> Self {
-        Store { inner, prefix: Path::default(), url: "test:".into(), local: None, requests: Arc::default() }
+        Store {
+            inner,
+            prefix: Path::default(),
+            url: "test:".into(),
+            local: None,
+            requests: Arc::default(),
+            versions: None,
+            lock: None,
+            unlocked: Arc::default(),
+        }
     }
 
     /// Address without secrets.
@@ -194,34 +266,110 @@ impl Store {
             // Azure knows no suffix ranges: ask for the length first.
             Err(e) if e.store_kind() == Some(StoreErrorKind::Unsupported) => match self.head(name).await? {
                 Some(l) => self.get_range(name, l.size.saturating_sub(n)..l.size).await,
-                None => Err(StoreError {
-                    op: "read",
-                    name: name.into(),
-                    kind: StoreErrorKind::NotFound,
-                    source: None,
-                }
-                .into()),
+                None => Err(not_found("read", name)),
             },
             other => other,
         }
     }
 
+    /// Reads the oldest version of a name.
     async fn read(&self, op: &'static str, name: &str, opts: GetOptions) -> Result<Bytes> {
+        let plain = |opts: GetOptions| self.read_some(op, name, opts);
+        let Some(v) = &self.versions else { return Ok(plain(opts).await?.0) };
+        let (first, oldest) = if v.state() == State::Kept {
+            let known = match v.remembered(name) {
+                None => v.pack(name).await.or_else(|e| self.unseen(e))?,
+                known => known,
+            };
+            match known {
+                Some(o) if !o.over.is_empty() => (None, Some(o)),
+                Some(o) => (Some(plain(opts.clone()).await), Some(o)),
+                None => {
+                    let (first, found) = tokio::join!(plain(opts.clone()), v.look_up(name));
+                    (Some(first), found.or_else(|e| self.unseen(e))?)
+                }
+            }
+        } else {
+            let first = plain(opts.clone()).await;
+            let kept = match &first {
+                Ok((_, version)) => v.learn(version.as_deref()).await?,
+                Err(e) if e.is_not_found() => v.kept().await?,
+                Err(_) => false,
+            };
+            if !kept {
+                return Ok(first?.0);
+            }
+            (Some(first), v.look_up(name).await.or_else(|e| self.unseen(e))?)
+        };
+        let o = match (first, oldest) {
+            // Read by its plain name, it was the version that counts.
+            (Some(Ok((bytes, version))), Some(o)) if version.as_deref().unwrap_or("null") == o.id => {
+                return Ok(bytes);
+            }
+            (Some(first), None) if !self.sees() => return Ok(first?.0),
+            (_, None) => return Err(not_found(op, name)),
+            (_, Some(o)) => o,
+        };
+        let exactly = |id: String| plain(GetOptions { version: Some(id), ..opts.clone() });
+        match exactly(o.id.clone()).await {
+            Ok((bytes, _)) => Ok(bytes),
+            // A sweep removed it since it was seen; what is there now is another's, or nothing.
+            Err(e) if e.is_not_found() => match v.look_up(name).await.or_else(|e| self.unseen(e))? {
+                Some(now) if now.id != o.id => Ok(exactly(now.id).await?.0),
+                _ => Err(e),
+            },
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A role that may not see versions works without, and so does who met a gateway that has none.
+    pub(crate) fn unseen(&self, e: StoreError) -> Result<Option<Oldest>, StoreError> {
+        match self.sees() {
+            true => Err(e),
+            false => Ok(None),
+        }
+    }
+
+    /// Versions are kept, as far as is known, and can be listed.
+    fn sees(&self) -> bool {
+        self.versions.as_ref().is_some_and(|v| v.state() == State::Kept)
+    }
+
+    /// One read, of the version that `opts` name; with the version that was read.
+    async fn read_some(
+        &self,
+        op: &'static str,
+        name: &str,
+        opts: GetOptions,
+    ) -> Result<(Bytes, Option<String>)> {
         let path = self.path(name);
         let mut attempt = 0;
         loop {
             attempt += 1;
             count(&self.requests.get, 1);
-            let result = async { self.inner.get_opts(&path, opts.clone()).await?.bytes().await }.await;
+            let result = async {
+                let got = self.inner.get_opts(&path, opts.clone()).await?;
+                let version = got.meta.version.clone();
+                Ok((got.bytes().await?, version))
+            }
+            .await;
             match result {
-                Ok(b) => {
+                Ok((b, version)) => {
                     count(&self.requests.bytes_read, b.len() as u64);
-                    return Ok(b);
+                    return Ok((b, version));
                 }
                 Err(e) => {
                     // A range behind the end of a truncated object is damage, not a network fault.
                     if opts.range.is_some() && is_short(&chain_text(&e)) {
                         return Err(VaultError::damaged(name, "it ends before its own index says"));
+                    }
+                    // Some gateways know ranges of the newest version only.
+                    if let (Some(range), Some(_)) = (&opts.range, &opts.version)
+                        && chain_text(&e).contains("non-partial response")
+                    {
+                        let whole = GetOptions { version: opts.version.clone(), ..Default::default() };
+                        let (bytes, version) = Box::pin(self.read_some(op, name, whole)).await?;
+                        return Ok((cut(name, &bytes, range)?, version));
                     }
                     let e = store_error(op, name, e);
                     if e.kind != StoreErrorKind::Transient || attempt >= ATTEMPTS {
@@ -233,8 +381,54 @@ impl Store {
         }
     }
 
+    /// The versions, if the bucket keeps some that we can see.
+    pub(crate) async fn kept(&self) -> Result<Option<&Versions>, StoreError> {
+        match &self.versions {
+            Some(v) if v.kept().await? => Ok(Some(v)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether deleted and overwritten objects stay as versions, which we can see. At most one request.
+    pub async fn keeps_versions(&self) -> Result<bool> {
+        Ok(self.kept().await?.is_some())
+    }
+
+    /// True if the bucket keeps versions, and this role may not list them.
+    pub fn blind(&self) -> bool {
+        self.versions.as_ref().is_some_and(|v| v.state() == State::Blind)
+    }
+
+    /// What was seen to lie over objects below `folder` (`""`: anywhere), of all that this store listed or
+    /// read. No request.
+    pub fn hidden(&self, folder: &str) -> Vec<Hidden> {
+        self.versions.as_ref().map(|v| v.hidden(folder)).unwrap_or_default()
+    }
+
+    /// What stands before every name in the bucket, with a slash at its end unless it is empty.
+    pub fn key_prefix(&self) -> String {
+        self.versions.as_ref().map(|v| v.key("")).unwrap_or_default()
+    }
+
+    /// The bucket behind an S3 store.
+    pub fn s3(&self) -> Option<&S3> {
+        self.versions.as_ref().map(|v| &v.s3)
+    }
+
     /// Size and date of an object, `None` if it is certainly not there.
     pub async fn head(&self, name: &str) -> Result<Option<Listed>> {
+        if let Some(v) = self.kept().await? {
+            match v.look_up(name).await {
+                Ok(found) => {
+                    return Ok(found.map(|o| Listed {
+                        name: name.into(),
+                        size: o.size,
+                        modified: o.modified,
+                    }));
+                }
+                Err(e) => self.unseen(e).map(|_| ())?,
+            }
+        }
         let path = self.path(name);
         let mut tries = Tries(0);
         loop {
@@ -253,6 +447,52 @@ impl Store {
 
     /// Writes `body` under a name that must be free.
     pub async fn create(&self, name: &str, body: Bytes) -> Result<Created> {
+        self.create_until(name, body, None).await
+    }
+
+    /// The same, locked until then at least, if this store locks.
+    pub async fn create_until(
+        &self,
+        name: &str,
+        body: Bytes,
+        until: Option<jiff::Timestamp>,
+    ) -> Result<Created> {
+        let made = match self.retention_for(name, until).await? {
+            None => self.create_by_condition(name, body.clone()).await?,
+            Some((v, r)) => {
+                let locking = v.s3.locking(r).map_err(|e| store_error("lock", name, e))?;
+                match self.create_in(&locking, name, body.clone()).await {
+                    // Locking is a right of its own.
+                    Err(e) if e.store_kind() == Some(StoreErrorKind::Denied) => {
+                        let made = self.create_by_condition(name, body.clone()).await?;
+                        self.unlocked.store(true, Ordering::Relaxed);
+                        made
+                    }
+                    made => made?,
+                }
+            }
+        };
+        match made {
+            (Created::New, version) => self.came_first(name, version, body).await,
+            (same, _) => Ok(same),
+        }
+    }
+
+    /// The same, as the store's own word for it: what a probe asks about. With the version that was made.
+    pub(crate) async fn create_by_condition(
+        &self,
+        name: &str,
+        body: Bytes,
+    ) -> Result<(Created, Option<String>)> {
+        self.create_in(&*self.inner, name, body).await
+    }
+
+    async fn create_in(
+        &self,
+        inner: &dyn ObjectStore,
+        name: &str,
+        body: Bytes,
+    ) -> Result<(Created, Option<String>)> {
         let path = self.path(name);
         let mut attempt = 0;
         loop {
@@ -260,13 +500,16 @@ impl Store {
             count(&self.requests.put, 1);
             count(&self.requests.bytes_written, body.len() as u64);
             let opts = PutOptions { mode: PutMode::Create, ..Default::default() };
-            match self.inner.put_opts(&path, PutPayload::from_bytes(body.clone()), opts).await {
-                Ok(_) => return Ok(Created::New),
+            match inner.put_opts(&path, PutPayload::from_bytes(body.clone()), opts).await {
+                Ok(done) => {
+                    self.wrote(name, done.version.as_deref());
+                    return Ok((Created::New, done.version));
+                }
                 Err(e) => {
                     let e = store_error("write", name, e);
                     match e.kind {
                         StoreErrorKind::Exists => match self.get(name).await {
-                            Ok(there) if there == body => return Ok(Created::Same),
+                            Ok(there) if there == body => return Ok((Created::Same, None)),
                             Ok(_) => return Err(e.into()),
                             // A conflicting writer gave up: the name is free again.
                             Err(VaultError::Store(StoreError { kind: StoreErrorKind::NotFound, .. }))
@@ -282,9 +525,108 @@ impl Store {
         }
     }
 
+    /// Where versions are kept a delete marker makes a taken name look free: what counts is what came first
+    /// under it. Packs are looked at before their point is committed, all at once.
+    async fn came_first(&self, name: &str, version: Option<String>, body: Bytes) -> Result<Created> {
+        let Some(v) = &self.versions else { return Ok(Created::New) };
+        if !v.learn(version.as_deref()).await? || name.ends_with(".pack") {
+            return Ok(Created::New);
+        }
+        let Some(oldest) = v.look_up(name).await.or_else(|e| self.unseen(e))? else {
+            return Ok(Created::New);
+        };
+        if Some(&oldest.id) == version.as_ref() {
+            return Ok(Created::New);
+        }
+        if self.get(name).await? == body {
+            return Ok(Created::Same);
+        }
+        let source = Some("a delete marker hid it".into());
+        Err(StoreError { op: "write", name: name.into(), kind: StoreErrorKind::Exists, source }.into())
+    }
+
+    /// The lock that an object of this name gets, if it gets one.
+    async fn retention_for(
+        &self,
+        name: &str,
+        until: Option<jiff::Timestamp>,
+    ) -> Result<Option<(&Versions, xml::Retention)>> {
+        let (Some(rule), Some(v)) = (&self.lock, &self.versions) else { return Ok(None) };
+        if !is_lockable(name) || self.unlocked() || !v.locks().await? {
+            return Ok(None);
+        }
+        let r = until.map_or_else(|| rule.now(), |until| xml::Retention { mode: rule.mode, until });
+        Ok(Some((v, r)))
+    }
+
+    /// How this store locks what it writes.
+    pub fn lock_rule(&self) -> Option<LockRule> {
+        self.lock
+    }
+
+    /// Something was written without a lock, because this role may not lock.
+    pub fn unlocked(&self) -> bool {
+        self.unlocked.load(Ordering::Relaxed)
+    }
+
+    /// Whether objects here can be locked. One request, once.
+    pub async fn knows_locks(&self) -> Result<bool> {
+        match self.kept().await? {
+            Some(v) => Ok(v.locks().await?),
+            None => Ok(false),
+        }
+    }
+
+    /// The version of a name that counts, as its lock stands; `None`: there is no such object. One request,
+    /// and one more for a name that no listing has shown.
+    pub async fn lock_state(&self, name: &str) -> Result<Option<(String, Option<xml::Retention>)>> {
+        let Some(v) = self.kept().await? else { return Ok(None) };
+        let found = match v.remembered(name) {
+            None => v.look_up(name).await?,
+            known => known,
+        };
+        let Some(o) = found else { return Ok(None) };
+        let r = v.s3.retention(&v.key(name), &o.id).await?;
+        Ok(Some((o.id, r)))
+    }
+
+    /// Locks a version, or locks it for longer.
+    pub async fn extend_lock(&self, name: &str, id: &str, r: xml::Retention) -> Result<()> {
+        let Some(v) = &self.versions else { return Ok(()) };
+        Ok(v.s3.put_retention(&v.key(name), id, r).await?)
+    }
+
+    fn wrote(&self, name: &str, version: Option<&str>) {
+        if let (Some(v), Some(id), true) = (&self.versions, version, name.ends_with(".pack")) {
+            v.wrote(name, id);
+        }
+    }
+
+    /// A pack below `folder` whose oldest version is not what this store wrote there. One listing.
+    pub async fn usurped(&self, folder: &str) -> Result<Option<String>> {
+        let Some(v) = self.kept().await? else { return Ok(None) };
+        match v.list(folder).await {
+            Ok(_) => Ok(v.usurped(folder)),
+            Err(e) => Ok(self.unseen(e).map(|_| None)?),
+        }
+    }
+
     /// Starts writing a large object under a name that nobody else uses (it carries a run id).
     pub async fn upload(&self, name: &str) -> Result<Upload> {
         count(&self.requests.put, 1);
+        if let Some((v, r)) = self.retention_for(name, None).await? {
+            match lock::Parts::begin(&v.s3, &self.path(name), r)
+                .await
+                .map_err(|e| store_error("write", name, e))
+            {
+                Ok(parts) => {
+                    let inner = Box::new(parts);
+                    return Ok(Upload { inner, name: name.to_string(), store: self.clone(), bytes: 0 });
+                }
+                Err(e) if e.kind == StoreErrorKind::Denied => self.unlocked.store(true, Ordering::Relaxed),
+                Err(e) => return Err(e.into()),
+            }
+        }
         let mut attempt = 0;
         let inner = loop {
             attempt += 1;
@@ -309,6 +651,12 @@ impl Store {
             count(&self.requests.list, 1 + out.len() as u64 / 1000);
             return Ok(out);
         }
+        if let Some(v) = self.kept().await? {
+            match v.list(folder).await {
+                Ok(out) => return Ok(out),
+                Err(e) => self.unseen(e).map(|_| ())?,
+            }
+        }
         let path = self.path(folder);
         let mut tries = Tries(0);
         let mut out = loop {
@@ -325,6 +673,12 @@ impl Store {
     pub async fn first_after(&self, folder: &str, after: &str) -> Result<Option<Listed>> {
         if self.local.is_some() {
             return crate::listing::first_local(self, folder, after).await;
+        }
+        if let Some(v) = self.kept().await? {
+            match v.first_after(folder, after).await {
+                Ok(found) => return Ok(found),
+                Err(e) => self.unseen(e).map(|_| ())?,
+            }
         }
         let (path, offset) = (self.path(folder), self.path(after));
         let mut tries = Tries(0);
@@ -363,6 +717,12 @@ impl Store {
 
     /// Names of the folders directly below `folder`.
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        if let Some(v) = self.kept().await? {
+            match v.folders(folder).await {
+                Ok(out) => return Ok(out),
+                Err(e) => self.unseen(e).map(|_| ())?,
+            }
+        }
         let path = self.path(folder);
         let mut tries = Tries(0);
         loop {
@@ -382,8 +742,26 @@ impl Store {
         }
     }
 
-    /// Removes an object for good. Only [`crate::probe`], tests and the sweep call this.
+    /// Removes an object for good, with every version of it: what lies over it first, so that a removal
+    /// that is cut short leaves the original. What lies over it is known from the last listing, which a
+    /// sweep makes when it begins. Only [`crate::probe`], tests and the sweep call this.
+    /// [`VaultError::Locked`] if the store keeps it.
     pub async fn delete(&self, name: &str) -> Result<()> {
+        if let Some(v) = self.kept().await? {
+            let found = match v.remembered(name) {
+                None => v.look_up(name).await.or_else(|e| self.unseen(e))?,
+                known => known,
+            };
+            if self.sees() {
+                let Some(o) = found else { return Ok(()) };
+                for over in &o.over {
+                    self.delete_version(name, &over.version).await?;
+                }
+                self.delete_version(name, &o.id).await?;
+                v.forget(name);
+                return Ok(());
+            }
+        }
         let path = self.path(name);
         let mut tries = Tries(0);
         loop {
@@ -396,6 +774,62 @@ impl Store {
                 },
             }
         }
+    }
+
+    /// Removes one version of a name, and no other.
+    pub async fn delete_version(&self, name: &str, id: &str) -> Result<()> {
+        let Some(v) = &self.versions else { return Ok(()) };
+        let key = v.key(name);
+        let refused = |mut e: StoreError| {
+            e.name = name.to_string();
+            e
+        };
+        match v.s3.delete_version(&key, id).await {
+            Ok(()) => Ok(()),
+            // 403 is said of a lock and of a missing right alike.
+            Err(e) if e.kind == StoreErrorKind::Denied => match self.lock_of(name, id).await {
+                Some((until, hold)) => Err(VaultError::Locked { name: name.into(), until, hold }),
+                None => Err(refused(e).into()),
+            },
+            Err(e) => Err(refused(e).into()),
+        }
+    }
+
+    /// What keeps a version from being deleted: until when, and whether somebody holds it.
+    async fn lock_of(&self, name: &str, id: &str) -> Option<(Option<jiff::Timestamp>, bool)> {
+        let v = self.versions.as_ref()?;
+        let key = v.key(name);
+        let until = v.s3.retention(&key, id).await.ok().flatten().map(|r| r.until);
+        let until = until.filter(|t| *t > jiff::Timestamp::now());
+        let hold = v.s3.legal_hold(&key, id).await.unwrap_or(false);
+        (until.is_some() || hold).then_some((until, hold))
+    }
+
+    /// Why the store would not let an object go now, in words. At most three requests, none where there are
+    /// no locks.
+    pub async fn lock_on(&self, name: &str) -> Result<Option<String>> {
+        let Some(v) = self.kept().await? else { return Ok(None) };
+        if !v.locks().await? {
+            return Ok(None);
+        }
+        let found = match v.remembered(name) {
+            None => v.look_up(name).await?,
+            known => known,
+        };
+        let Some(o) = found else { return Ok(None) };
+        let lock = self.lock_of(name, &o.id).await;
+        Ok(lock.map(|(until, hold)| VaultError::Locked { name: name.into(), until, hold }.to_string()))
+    }
+
+    /// Removes what lies over an object: markers and later versions, never the original.
+    pub async fn uncover(&self, hidden: &Hidden) -> Result<()> {
+        for over in hidden.over.iter().filter(|o| o.version != hidden.original) {
+            self.delete_version(&hidden.name, &over.version).await?;
+        }
+        if let Some(v) = &self.versions {
+            v.forget(&hidden.name);
+        }
+        Ok(())
     }
 
     /// What writes that were cut have left below `folder` of a local vault: `NAME#1`, which no listing shows.
@@ -460,9 +894,11 @@ impl Store {
         self.create(&name, Bytes::from_static(b"holdfast asks for the time")).await?;
         count(&self.requests.head, 1);
         let found = self.inner.head(&self.path(&name)).await.map_err(|e| store_error("look up", &name, e))?;
+        if let Some(v) = &self.versions {
+            v.learn(found.version.as_deref()).await?;
+        }
         let _ = self.delete(&name).await;
-        // A bucket that never had versioning says nothing, or `null`.
-        let versioned = found.version.as_deref().is_some_and(|v| v != "null");
+        let versioned = self.blind() || self.keeps_versions().await?;
         Ok((stamp(&found), versioned))
     }
 
@@ -470,6 +906,24 @@ impl Store {
         let rest = location.as_ref().strip_prefix(self.prefix.as_ref())?;
         Some(rest.trim_start_matches('/').to_string())
     }
+}
+
+/// A range of an object that came whole.
+fn cut(name: &str, whole: &Bytes, range: &GetRange) -> Result<Bytes> {
+    let len = whole.len() as u64;
+    let range = match range {
+        GetRange::Bounded(r) => r.start..r.end.min(len),
+        GetRange::Offset(from) => *from..len,
+        GetRange::Suffix(n) => len.saturating_sub(*n)..len,
+    };
+    if range.start >= range.end {
+        return Err(VaultError::damaged(name, "it ends before its own index says"));
+    }
+    Ok(whole.slice(range.start as usize..range.end as usize))
+}
+
+fn not_found(op: &'static str, name: &str) -> VaultError {
+    StoreError { op, name: name.into(), kind: StoreErrorKind::NotFound, source: None }.into()
 }
 
 /// An object being written part by part. Nothing is visible until [`Upload::finish`].
@@ -497,7 +951,10 @@ impl Upload {
     pub async fn finish(mut self) -> Result<()> {
         count(&self.store.requests.put, 1);
         match self.inner.complete().await {
-            Ok(_) => Ok(()),
+            Ok(done) => {
+                self.store.wrote(&self.name, done.version.as_deref());
+                Ok(())
+            }
             Err(e) => {
                 let e = store_error("finish writing", &self.name, e);
                 // After a lost reply the second try finds no upload to finish, because the first one
@@ -544,122 +1001,4 @@ impl Tries {
 fn backoff(attempt: u32) -> Duration {
     let base = 50u64 << (2 * (attempt - 1)).min(8);
     Duration::from_millis(base + rand::random_range(0..=base / 2))
-}
-
-/// What an error and its sources say, without addresses and paths: a database may be called `orange`
-/// or `credentials`, and its name must not decide what an error means. The code of an S3 error stands
-/// between tags, one of which has a slash: it is kept by itself.
-fn chain_text(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut next = e.source();
-    while let Some(s) = next {
-        text.push_str(": ");
-        text.push_str(&s.to_string());
-        next = s.source();
-    }
-    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split('<').next()).unwrap_or_default();
-    let words = text.split_whitespace().filter(|w| !w.contains('/'));
-    words.chain([code]).collect::<Vec<_>>().join(" ")
-}
-
-/// True if the store said that a range lies beyond the end of the object: it was cut.
-fn is_short(text: &str) -> bool {
-    // local disk, local disk, memory, any HTTP store, S3, the last two of any HTTP store
-    [
-        "Requested range was invalid",
-        "Out of range of file",
-        "Invalid range",
-        "Wanted range starting at",
-        "InvalidRange",
-        "status code: 416",
-    ]
-    .iter()
-    .any(|p| text.contains(p))
-        || (text.contains("Requested ") && text.contains(", got "))
-}
-
-/// Codes with which stores refuse the credentials themselves, though the status says "forbidden".
-const AUTH_CODES: [&str; 7] = [
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
-    "AuthenticationFailed",
-    "InvalidAuthenticationInfo",
-    "failed to authenticate",
-];
-
-fn refusal(body: &str) -> StoreErrorKind {
-    if AUTH_CODES.iter().any(|c| body.contains(c)) { StoreErrorKind::Auth } else { StoreErrorKind::Denied }
-}
-
-fn io_kind(e: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
-    let mut next = Some(e);
-    while let Some(s) = next {
-        if let Some(io) = s.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
-        }
-        next = s.source();
-    }
-    None
-}
-
-pub(crate) fn store_error(op: &'static str, name: &str, e: object_store::Error) -> StoreError {
-    use object_store::Error as E;
-    use std::io::ErrorKind as Io;
-    let kind = match &e {
-        E::NotFound { .. } => StoreErrorKind::NotFound,
-        E::AlreadyExists { .. } | E::Precondition { .. } => StoreErrorKind::Exists,
-        E::PermissionDenied { source, .. } => refusal(&source.to_string()),
-        E::Unauthenticated { .. } => StoreErrorKind::Auth,
-        E::NotSupported { .. } | E::NotImplemented { .. } => StoreErrorKind::Unsupported,
-        _ => match io_kind(&e) {
-            Some(Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge) => StoreErrorKind::Full,
-            Some(Io::PermissionDenied | Io::ReadOnlyFilesystem) => StoreErrorKind::Denied,
-            Some(Io::NotFound) => StoreErrorKind::NotFound,
-            // An object where a folder would be: below it there is certainly nothing.
-            Some(Io::NotADirectory) if op != "write" => StoreErrorKind::NotFound,
-            Some(Io::NotADirectory | Io::IsADirectory) => StoreErrorKind::Unsupported,
-            _ => {
-                let text = chain_text(&e);
-                if text.contains("409 Conflict") {
-                    StoreErrorKind::Exists
-                } else if text.contains("status code: 403") {
-                    // Listings do not say it by type.
-                    refusal(&text)
-                } else if text.contains("status code: 401")
-                    || text.contains("credential")
-                    || AUTH_CODES.iter().any(|c| text.contains(c))
-                {
-                    StoreErrorKind::Auth
-                } else if text.contains("501 Not Implemented") {
-                    StoreErrorKind::Unsupported
-                } else {
-                    StoreErrorKind::Transient
-                }
-            }
-        },
-    };
-    StoreError { op, name: name.to_string(), kind, source: Some(Box::new(e)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Listings give the store's answer as text only.
-    #[test]
-    fn a_refused_listing_is_told_by_its_code() {
-        let kind = |code: &str, bucket: &str| {
-            let text = format!(
-                "Server returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\" encoding=\"UTF-8\"?>\
-                 <Error><Code>{code}</Code><Message></Message><BucketName>{bucket}</BucketName></Error>"
-            );
-            let source = Box::new(std::io::Error::other(text));
-            store_error("list", "db", object_store::Error::Generic { store: "S3", source }).kind
-        };
-        assert_eq!(kind("SignatureDoesNotMatch", "vault"), StoreErrorKind::Auth);
-        assert_eq!(kind("AccessDenied", "vault"), StoreErrorKind::Denied);
-        assert_eq!(kind("AccessDenied", "InvalidToken"), StoreErrorKind::Denied);
-    }
 }
