@@ -84,3 +84,38 @@ fn long_archives_are_indexed_and_swept() {
     let copy = site.restore_and_start("copy", &[]);
     assert_eq!(fingerprint(&copy, "postgres"), before);
 }
+
+#[test]
+fn many_points_are_known_by_their_index() {
+    let site = Site::new("many", PgVersion::V17);
+    keep(&site, "window = \"90d\"", "wal = { keep = \"90d\" }");
+    site.sql("create table t(n int)");
+    for n in 0..66 {
+        site.sql(&format!("insert into t values ({n})"));
+        let _ = site.backup(&[]);
+    }
+    site.pg.wait_archived();
+    let list = || site.hf.run(&["--json", "list"]).ok().json()["points"].clone();
+    let before = list();
+    let _ = sweep(&site.hf, &["sweep"]).ok();
+    assert_eq!(site.vault_files().iter().filter(|f| f.contains("/index/points-")).count(), 1);
+    assert_eq!(list(), before, "the same by the index");
+    // All that goes by facts finds its point.
+    let tenth = text(&before[9]["id"]).to_owned();
+    let shown = site.hf.run(&["--json", "show", &tenth]).ok().json();
+    assert_eq!(shown["id"], tenth.as_str(), "{shown}");
+    let copy = site.restore_and_start("copy", &["--point", &tenth, "--immediate"]);
+    assert_eq!(copy.sql("postgres", "select count(*) from t"), "10");
+    drop(copy);
+    let next = site.backup(&["--incremental"]);
+    assert_eq!(next["parent"], before[65]["id"]);
+    // And what goes goes, by the roots.
+    keep(&site, "last = 3", "wal = { keep = \"90d\" }");
+    let _ = site.hf.run(&["expire", "--apply"]).ok();
+    let _ = sweep(&site.hf, &["sweep"]).ok();
+    assert_eq!(list().as_array().map(Vec::len), Some(3));
+    let check = site.hf.run(&["check"]).ok();
+    assert!(!check.stdout.contains("FAIL"), "{}", check.stdout);
+    let copy = site.restore_and_start("last", &[]);
+    assert_eq!(copy.sql("postgres", "select count(*) from t"), "66");
+}

@@ -11,6 +11,7 @@ use crate::error::{EngineError, Result};
 use crate::wal::archive::WalArchive;
 use holdfast_core::{ByteSize, DatabaseName, Lsn, RunId, SegmentName, TimelineId};
 use holdfast_pg::process::Programs;
+use holdfast_vault::PointFacts;
 use holdfast_vault::point::Point;
 use holdfast_vault::reader::{PackSet, PointReader};
 use holdfast_vault::{ClusterVault, Notes};
@@ -229,7 +230,7 @@ fn first_segment(p: &Point) -> SegmentName {
     SegmentName::at(p.timeline, p.redo_lsn, p.server.wal_segment_size)
 }
 
-async fn not_expired(cluster: &ClusterVault, points: &[Point]) -> Result<Vec<Point>> {
+async fn not_expired(cluster: &ClusterVault, points: &[PointFacts]) -> Result<Vec<PointFacts>> {
     let mut listed = cluster.store().list(&cluster.path().notes()).await?;
     if !listed.iter().any(|l| l.name.ends_with(".expired")) {
         return Ok(points.to_vec());
@@ -237,7 +238,7 @@ async fn not_expired(cluster: &ClusterVault, points: &[Point]) -> Result<Vec<Poi
     listed.retain(|l| !l.name.ends_with(".verified"));
     let notes = Notes::open(cluster, listed).await?;
     let now = jiff::Timestamp::now();
-    let stays = |p: &&Point| notes.get(&p.id).is_none_or(|n| n.expired(now).is_none());
+    let stays = |p: &&PointFacts| notes.get(&p.id).is_none_or(|n| n.expired(now).is_none());
     Ok(points.iter().filter(stays).cloned().collect())
 }
 
@@ -246,14 +247,15 @@ async fn choose_cluster(
     ctx: &Context,
     vault: &holdfast_vault::Vault,
     o: &RestoreOptions,
-) -> Result<(ClusterVault, Vec<Point>)> {
+) -> Result<(ClusterVault, Vec<PointFacts>)> {
     let mut found = None;
     for cluster in ctx.clusters(vault).await? {
         if o.cluster.as_ref().is_some_and(|c| cluster.path().cluster.to_string() != *c) {
             continue;
         }
-        let (points, errors) = cluster.points().await?;
-        for e in errors {
+        let survey = cluster.survey().await?;
+        let points: Vec<PointFacts> = survey.points.into_iter().map(|s| s.facts).collect();
+        for e in survey.damaged {
             ctx.monitor.warning(e.to_string());
         }
         let fits = match &o.point {

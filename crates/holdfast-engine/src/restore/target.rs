@@ -10,6 +10,7 @@ use holdfast_core::time::rfc3339;
 use holdfast_core::{Lsn, RunId, SegmentName, TimelineId};
 use holdfast_pgformat::history::TimelineHistory;
 use holdfast_pgformat::wal::{WalReader, XactRecord, XlogRecord};
+use holdfast_vault::PointFacts;
 use holdfast_vault::point::Point;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -71,7 +72,7 @@ pub struct Resolved {
 /// Finds point and timeline for `target`.
 pub async fn resolve(
     archive: &WalArchive,
-    points: &[Point],
+    points: &[PointFacts],
     target: &Target,
     wanted_point: Option<&RunId>,
     (timeline, exclusive): (TimelineChoice, bool),
@@ -79,7 +80,7 @@ pub async fn resolve(
     if points.is_empty() {
         return Err(EngineError::not_found("there is no recovery point", "run `holdfast backup`"));
     }
-    let candidates: Vec<&Point> = match wanted_point {
+    let candidates: Vec<&PointFacts> = match wanted_point {
         Some(id) => points.iter().filter(|p| p.is_called(id)).collect(),
         None => points.iter().collect(),
     };
@@ -121,17 +122,17 @@ fn first_of(paths: Vec<Path>) -> Result<Path> {
     paths.into_iter().next().ok_or(EngineError::Cancelled)
 }
 
-/// A point and the way forward from it.
+/// A point and the way forward from it. Which segments lie on it is found out when it is tried: ten thousand
+/// points have a million segments each.
 #[derive(Debug, Clone)]
 struct Path {
-    point: Point,
+    point: PointFacts,
     timeline: TimelineId,
     history: TimelineHistory,
-    wal: Vec<SegmentName>,
 }
 
 impl Path {
-    fn of(archive: &WalArchive, p: &Point, choice: TimelineChoice) -> Option<Self> {
+    fn of(archive: &WalArchive, p: &PointFacts, choice: TimelineChoice) -> Option<Self> {
         let timeline = match choice {
             TimelineChoice::Latest => archive.latest_for(p.timeline, p.stop_lsn),
             TimelineChoice::Current => p.timeline,
@@ -141,16 +142,20 @@ impl Path {
         if !(timeline == p.timeline || history.descends_from(p.timeline, p.stop_lsn)) {
             return None;
         }
-        let wal = archive.reach(&history, p.redo_lsn);
-        Some(Path { point: p.clone(), timeline, history, wal })
+        Some(Path { point: p.clone(), timeline, history })
+    }
+
+    fn wal(&self, archive: &WalArchive) -> Vec<SegmentName> {
+        archive.reach(&self.history, self.point.redo_lsn)
     }
 
     /// R10 says that the segments to the stop position are there; a vault that lost them says so here.
-    fn complete(&self, archive: &WalArchive) -> Result<()> {
+    fn complete(&self, archive: &WalArchive) -> Result<Vec<SegmentName>> {
         let size = archive.segment_size();
         let need = size.segment_before(self.point.stop_lsn);
-        match self.wal.last() {
-            Some(s) if s.number(size) >= need => Ok(()),
+        let wal = self.wal(archive);
+        match wal.last() {
+            Some(s) if s.number(size) >= need => Ok(wal),
             _ => Err(EngineError::failed(
                 format!("the wal that makes point {} consistent is not all there", self.point.id),
                 "run `holdfast check`; restore another point with --point, or from another vault",
@@ -165,7 +170,7 @@ impl Path {
         until: Option<Lsn>,
         mut notes: Vec<String>,
     ) -> Result<Resolved> {
-        self.complete(archive)?;
+        let wal = self.complete(archive)?;
         let lsn = until.unwrap_or(match &server {
             ServerTarget::Lsn(l) => *l,
             ServerTarget::Immediate => self.point.stop_lsn,
@@ -176,8 +181,8 @@ impl Path {
             _ => i64::MAX,
         };
         let until = Until { lsn, time };
-        let created_tablespaces = created::in_replay(archive, &self.wal, until).await?;
-        let (wal_end, wal_end_time) = match end_of(archive, &self.wal, &self.point).await {
+        let created_tablespaces = created::in_replay(archive, &wal, until).await?;
+        let (wal_end, wal_end_time) = match end_of(archive, &wal, &self.point).await {
             Ok(end) => end,
             // Replay stops before it gets there.
             Err(e) if server != ServerTarget::None && e.is_damage() => {
@@ -193,11 +198,11 @@ impl Path {
             ));
         }
         Ok(Resolved {
-            point: self.point,
+            point: archive.cluster.point(&self.point.id).await?,
             timeline: self.timeline,
             history: self.history,
             server,
-            wal: self.wal,
+            wal,
             wal_end,
             wal_end_time,
             created_tablespaces,
@@ -208,7 +213,11 @@ impl Path {
 }
 
 /// The last position and the last timestamp that the archive reaches.
-async fn end_of(archive: &WalArchive, wal: &[SegmentName], p: &Point) -> Result<(Lsn, Option<Timestamp>)> {
+async fn end_of(
+    archive: &WalArchive,
+    wal: &[SegmentName],
+    p: &PointFacts,
+) -> Result<(Lsn, Option<Timestamp>)> {
     let mut end = p.stop_lsn;
     for (i, s) in wal.iter().rev().enumerate() {
         let head = archive.head(*s).await?;
@@ -230,13 +239,13 @@ async fn by_time(archive: &WalArchive, paths: Vec<Path>, t: Timestamp, exclusive
     let mut latest: Option<Timestamp> = None;
     let us = t.as_microsecond();
     for path in paths.iter().filter(|p| p.point.stop_time <= t) {
-        path.complete(archive)?;
-        let Some(i) = first_segment_at(archive, &path.wal, us).await? else {
-            let (_, end) = end_of(archive, &path.wal, &path.point).await?;
+        let wal = path.complete(archive)?;
+        let Some(i) = first_segment_at(archive, &wal, us).await? else {
+            let (_, end) = end_of(archive, &wal, &path.point).await?;
             latest = latest.max(Some(end.unwrap_or(path.point.stop_time)));
             continue;
         };
-        let tail = path.wal.get(i..).unwrap_or(&[]).to_vec();
+        let tail = wal.get(i..).unwrap_or(&[]).to_vec();
         // Inclusive recovery stops at the first end of a transaction *behind* the target
         // (recoveryStopsBefore, src/backend/access/transam/xlogrecovery.c).
         let from = if exclusive { us } else { us.saturating_add(1) };
@@ -313,8 +322,8 @@ async fn transaction_ends_at_or_after(archive: &WalArchive, tail: &[SegmentName]
 async fn by_lsn(archive: &WalArchive, paths: Vec<Path>, l: Lsn) -> Result<Resolved> {
     let mut latest: Option<Lsn> = None;
     for path in paths.iter().filter(|p| p.point.stop_lsn <= l) {
-        path.complete(archive)?;
-        let (end, _) = end_of(archive, &path.wal, &path.point).await?;
+        let wal = path.complete(archive)?;
+        let (end, _) = end_of(archive, &wal, &path.point).await?;
         if l <= end {
             return path.clone().finish(archive, ServerTarget::Lsn(l), None, Vec::new()).await;
         }
@@ -347,8 +356,8 @@ async fn by_record(archive: &WalArchive, paths: Vec<Path>, wanted: Wanted<'_>) -
     for path in paths {
         // What lies behind the next newer point's start was searched already.
         let size = archive.segment_size();
-        let stretch: Vec<SegmentName> = path
-            .wal
+        let wal = path.wal(archive);
+        let stretch: Vec<SegmentName> = wal
             .iter()
             .copied()
             .filter(|s| searched_to.is_none_or(|end| s.number(size) <= end.number(size)))
@@ -376,7 +385,7 @@ async fn by_record(archive: &WalArchive, paths: Vec<Path>, wanted: Wanted<'_>) -
             };
             return path.finish(archive, server, hit, Vec::new()).await;
         }
-        searched_to = path.wal.first().copied();
+        searched_to = wal.first().copied();
     }
     let what = match wanted {
         Wanted::Xid(x) => format!("transaction {x}"),
