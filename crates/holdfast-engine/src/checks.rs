@@ -3,10 +3,10 @@
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use holdfast_core::Monitor;
-use holdfast_vault::check::{CheckReport, Finding, check_cluster, check_descriptor};
+use holdfast_vault::check::{CheckReport, Finding, check_cluster, check_descriptor, is_original};
 use holdfast_vault::names::DESCRIPTOR;
 use holdfast_vault::store::versions::Hidden;
-use holdfast_vault::{Store, StoreErrorKind, VaultError};
+use holdfast_vault::{StoreErrorKind, Vault, VaultError};
 
 /// The report of one cluster in one vault.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct ClusterCheck {
 #[derive(Debug)]
 pub struct Covered {
     pub vault: String,
-    store: Store,
+    opened: Vault,
     pub hidden: Vec<Hidden>,
 }
 
@@ -30,7 +30,8 @@ pub struct Covered {
 pub async fn covered(ctx: &Context) -> Result<Vec<Covered>> {
     let mut out = Vec::new();
     for v in ctx.vaults()? {
-        let store = open_vault(&v).await?.store().clone();
+        let opened = open_vault(&v).await?;
+        let store = opened.store();
         if store.keeps_versions().await? {
             let _ = store.head(DESCRIPTOR).await?;
             for folder in ["keys".to_string(), format!("db/{}", ctx.db.name)] {
@@ -44,7 +45,7 @@ pub async fn covered(ctx: &Context) -> Result<Vec<Covered>> {
             ));
         }
         let hidden = store.hidden("");
-        out.push(Covered { vault: v.name.clone(), store, hidden });
+        out.push(Covered { vault: v.name.clone(), opened, hidden });
     }
     Ok(out)
 }
@@ -58,7 +59,15 @@ impl Covered {
             if monitor.cancelled() {
                 return Err(EngineError::Cancelled);
             }
-            match self.store.uncover(h).await {
+            if !is_original(&self.opened, h).await? {
+                refused.push(format!(
+                    "{}: its oldest version is none of this vault's, so nothing was removed: compare its versions \
+                     by hand",
+                    h.name
+                ));
+                continue;
+            }
+            match self.opened.store().uncover(h).await {
                 Ok(()) => done += 1,
                 Err(e @ VaultError::Locked { .. }) => refused.push(e.to_string()),
                 Err(e) if e.store_kind() == Some(StoreErrorKind::Denied) => refused.push(e.to_string()),

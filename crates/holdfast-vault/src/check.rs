@@ -17,12 +17,14 @@ use crate::error::{Result, StoreErrorKind, VaultError};
 use crate::keys::Signer;
 use crate::lock;
 use crate::names::{self, PackClass, PackId, run_of};
+use crate::object::{HEADER_LEN, Header};
 use crate::pack::{check_sealed, check_whole};
 use crate::point::{Body, Point};
 use crate::reader::{PackSet, PointReader};
 use crate::store::Store;
 use crate::store::versions::Hidden;
 use crate::vault::{ClusterVault, Vault, unhex32};
+use crate::walindex::WalListing;
 use crate::walobj;
 use holdfast_core::{Monitor, RunId, SegmentName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,6 +125,16 @@ pub fn over(h: &Hidden) -> String {
     format!("somebody put {} over it{at}; the original is there, and is what is read", parts.join(" and "))
 }
 
+/// Is the version that would be kept one of ours? Its header says for which name it was sealed. What has no
+/// header (the descriptor, copies of keys) was written in one piece, and is the oldest that was.
+pub async fn is_original(vault: &Vault, h: &Hidden) -> Result<bool> {
+    if h.over.iter().all(|o| o.marker) || !h.name.starts_with("db/") {
+        return Ok(true);
+    }
+    let bytes = vault.store().head_of_version(&h.name, &h.original, HEADER_LEN as u64).await?;
+    Ok(Header::decode(&bytes, vault.keys(), vault.place(&h.name)).is_ok())
+}
+
 /// Checks what stands above the clusters: the descriptor and its copy.
 pub async fn check_descriptor(vault: &Vault) -> Result<CheckReport> {
     let mut report = CheckReport::default();
@@ -170,12 +182,30 @@ pub async fn check_cluster(cluster: &ClusterVault, fast: bool, monitor: &dyn Mon
     }
     packs(cluster, &used, &sizes, fast, monitor, &mut report).await?;
     wal(cluster, &points, &sizes, (fast, !removed.is_empty()), monitor, &mut report).await?;
+    index(cluster, &sizes, &mut report).await?;
     if !fast {
         locks(cluster, &mut report).await?;
     }
     report.findings.sort_by(|a, b| (&a.name, &a.what).cmp(&(&b.name, &b.what)));
     report.findings.dedup();
     Ok(report)
+}
+
+/// Does the index tell of WAL that is not there? A sweep takes it out of the index first, so somebody else
+/// removed it, and nobody would miss it.
+async fn index(cluster: &ClusterVault, sizes: &BTreeMap<&str, u64>, report: &mut CheckReport) -> Result<()> {
+    let size = cluster.record().wal_segment_size;
+    for (segment, _) in WalListing::read(cluster).await?.segments(size) {
+        let name = cluster.path().segment(segment.timeline, &segment.to_string());
+        if !sizes.contains_key(name.as_str()) && cluster.store().head(&name).await?.is_none() {
+            let index = cluster.path().index();
+            report.damage(
+                &name,
+                format!("the index tells of it, and it is not there; remove `{index}`, which is made again"),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What is locked shorter than a point that needs it, where the vault is locked. A request for each object.

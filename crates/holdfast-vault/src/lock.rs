@@ -82,7 +82,14 @@ async fn needs(cluster: &ClusterVault, point: &Point) -> Result<BTreeSet<String>
         out.insert(path.history(point.timeline));
     }
     out.extend(point.wal.iter().map(|w| path.segment(w.name.timeline, &w.name.to_string())));
+    // Without its keys nothing of it opens.
+    out.extend(cluster.store().list("keys").await?.into_iter().map(|l| l.name));
     Ok(out)
+}
+
+/// Without these there is no point; of the others one may never have been.
+fn is_vital(name: &str) -> bool {
+    name.ends_with(".pack") || name.ends_with(".wal")
 }
 
 /// Asks for the locks of objects: those that are locked shorter than they need to be, and until when the
@@ -92,10 +99,17 @@ async fn ask(
     needs: BTreeMap<String, Timestamp>,
 ) -> Result<(Vec<Short>, Vec<LockSeen>)> {
     let _ = cluster.store().list(&cluster.path().runs()).await?;
+    let mode = cluster.store().lock_rule().map(|r| r.mode);
     let asked: Vec<Option<Short>> = futures::stream::iter(needs)
         .map(|(name, need)| async move {
-            let state = cluster.store().lock_state(&name).await?;
-            Ok::<_, VaultError>(state.map(|(version, now)| Short { name, version, now, need }))
+            match cluster.store().lock_state(&name).await? {
+                Some((version, now)) => Ok(Some(Short { name, version, now, need })),
+                // Not there, it would else pass for well locked.
+                None if is_vital(&name) => {
+                    Err(VaultError::damaged(&name, "a point needs it, and it is missing"))
+                }
+                None => Ok(None),
+            }
         })
         .buffer_unordered(PARALLEL)
         .try_collect()
@@ -103,7 +117,9 @@ async fn ask(
     let (mut short, mut fine) = (Vec::new(), Vec::new());
     for s in asked.into_iter().flatten() {
         match s.now {
-            Some(r) if r.until >= s.need => fine.push(LockSeen { name: s.name, until: r.until }),
+            Some(r) if r.until >= s.need && mode.is_none_or(|m| r.mode >= m) => {
+                fine.push(LockSeen { name: s.name, until: r.until })
+            }
             _ => short.push(s),
         }
     }
@@ -171,6 +187,9 @@ pub async fn before_commit(cluster: &ClusterVault, point: &Point) -> Result<Opti
     let now = Timestamp::now();
     let until = rule.of_point(now);
     let mut known = ledger(cluster).await?;
+    // A host could write dates that nobody gave, and others would hand them on.
+    let latest = rule.beyond(until).checked_add(SKEW).unwrap_or(Timestamp::MAX);
+    known.retain(|_, t| *t <= latest);
     let unknown = |name: &String| known.get(name).is_none_or(|t| *t < until);
     let needs = needs(cluster, point).await?.into_iter().filter(unknown).map(|name| (name, until)).collect();
     let (short, fine) = ask(cluster, needs).await?;

@@ -124,8 +124,8 @@ pub struct WalListing {
     pub timelines: BTreeMap<TimelineId, TimelineWal>,
     /// Histories, owners, and what lies in `extra` and `conflict`.
     pub others: Vec<Listed>,
-    /// The highest number of an index that is there, counting or not. Unknown if others write one after the
-    /// other: then nothing may be written from here.
+    /// The highest number of an index that counts, 0 without any. Unknown if others write one after the other:
+    /// then nothing may be written from here.
     highest: Option<u64>,
 }
 
@@ -194,25 +194,36 @@ impl WalListing {
         host: &str,
     ) -> Result<Written> {
         let size = cluster.record().wal_segment_size;
-        let Some(number) = self.highest.and_then(|n| n.checked_add(1)) else { return Ok(Written::Raced) };
+        let Some(highest) = self.highest else { return Ok(Written::Raced) };
         let mut timelines = Vec::new();
         for (timeline, t) in &self.timelines {
             let gone: BTreeSet<u64> =
                 doomed.iter().filter(|s| s.timeline == *timeline).map(|s| s.number(size)).collect();
             timelines.extend(settle(*timeline, t, &gone));
         }
-        let index = WalIndex { number, timelines, at: Timestamp::now(), host: host.into() };
-        let name = cluster.path().wal_index(number);
-        match cluster.vault().put_record(&name, &Body::WalIndex(index), Signer::Operator).await {
-            Ok(_) => {}
-            Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => return Ok(Written::Raced),
-            Err(e) => return Err(e),
+        let mut index = WalIndex { number: highest + 1, timelines, at: Timestamp::now(), host: host.into() };
+        loop {
+            let name = cluster.path().wal_index(index.number);
+            let body = Body::WalIndex(index.clone());
+            match cluster.vault().put_record(&name, &body, Signer::Operator).await {
+                Ok(_) => break,
+                Err(e) if e.store_kind() == Some(StoreErrorKind::Exists) => {}
+                Err(e) => return Err(e),
+            }
+            // What does not count takes a number, and nobody's turn.
+            match open(cluster, index.number).await? {
+                Found::Counts(_) | Found::Gone => return Ok(Written::Raced),
+                Found::Nothing => index.number += 1,
+            }
         }
+        let number = index.number;
         let listed = cluster.store().list(&cluster.path().index()).await?;
-        if listed.iter().filter_map(|l| number_of(&l.name)).any(|n| n > number) {
+        for n in listed.iter().filter_map(|l| number_of(&l.name)).filter(|n| *n > number) {
             // Later ones came and this number had been removed, so its name was free again: ours means nothing.
             // Found by the model in `tests/it/indexes.rs`.
-            return Ok(Written::Raced);
+            if !matches!(open(cluster, n).await?, Found::Nothing) {
+                return Ok(Written::Raced);
+            }
         }
         for l in listed {
             if number_of(&l.name).is_some_and(|n| n < number) {
@@ -277,34 +288,50 @@ fn cut(c: &Chunk, gone: &BTreeSet<u64>, out: &mut Vec<Chunk>) {
 
 /// Number of an index, from its name.
 fn number_of(name: &str) -> Option<u64> {
-    name.rsplit('/').next()?.strip_prefix("wal-")?.strip_suffix(".index")?.parse().ok()
+    let number = name.rsplit('/').next()?.strip_prefix("wal-")?.strip_suffix(".index")?.parse().ok();
+    // No row of sweeps gets there, and whoever writes it means no good.
+    number.filter(|n| *n < u64::MAX / 2)
 }
 
-/// The highest number, and the newest index that counts.
+/// What stands at the name of an index.
+enum Found {
+    Counts(WalIndex),
+    /// Damaged, or a host's: a host must not hide WAL by saying that it is settled.
+    Nothing,
+    /// A later one took its place.
+    Gone,
+}
+
+async fn open(cluster: &ClusterVault, number: u64) -> Result<Found> {
+    match cluster.vault().get_record(&cluster.path().wal_index(number)).await {
+        Ok((Body::WalIndex(i), Signer::Operator)) if i.number == number && i.is_sound() => {
+            Ok(Found::Counts(i))
+        }
+        Ok(_) | Err(VaultError::Damaged { .. } | VaultError::Codec { .. }) => Ok(Found::Nothing),
+        Err(e) if e.is_not_found() => Ok(Found::Gone),
+        Err(e) => Err(e),
+    }
+}
+
+/// The index that counts, and its number (0 without any).
 async fn newest(cluster: &ClusterVault) -> Result<(Option<u64>, Option<WalIndex>)> {
     for _ in 0..4 {
         let listed = cluster.store().list(&cluster.path().index()).await?;
         let mut numbers: Vec<u64> = listed.iter().filter_map(|l| number_of(&l.name)).collect();
         numbers.sort_unstable();
-        let highest = numbers.last().copied().unwrap_or(0);
         let mut raced = false;
         for n in numbers.iter().rev() {
-            match cluster.vault().get_record(&cluster.path().wal_index(*n)).await {
-                // A host must not hide WAL by saying that it is settled.
-                Ok((Body::WalIndex(i), Signer::Operator)) if i.number == *n && i.is_sound() => {
-                    return Ok((Some(highest), Some(i)));
-                }
-                Ok(_) | Err(VaultError::Damaged { .. } | VaultError::Codec { .. }) => {}
-                // A later one took its place.
-                Err(e) if e.is_not_found() => {
+            match open(cluster, *n).await? {
+                Found::Counts(i) => return Ok((Some(*n), Some(i))),
+                Found::Nothing => {}
+                Found::Gone => {
                     raced = true;
                     break;
                 }
-                Err(e) => return Err(e),
             }
         }
         if !raced {
-            return Ok((Some(highest), None));
+            return Ok((Some(0), None));
         }
     }
     Ok((None, None))

@@ -138,7 +138,10 @@ impl Holdings {
         let mut locks = BTreeMap::new();
         if opened.store().lock_rule().is_some() && opened.store().knows_locks().await? {
             for held in &clusters {
-                locks.extend(holdfast_vault::lock::of_points(&held.cluster, &held.points).await?);
+                for (id, until) in holdfast_vault::lock::of_points(&held.cluster, &held.points).await? {
+                    // An invented cluster may have a point of the same id.
+                    locks.entry(id).and_modify(|t| *t = until.max(*t)).or_insert(until);
+                }
             }
         }
         let decision = decide(&rest, &holds, &locks, &rules, now);

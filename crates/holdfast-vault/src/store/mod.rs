@@ -307,6 +307,8 @@ impl Store {
                 return Ok(bytes);
             }
             (Some(first), None) if !self.sees() => return Ok(first?.0),
+            // It was read, and no version of it is listed: the listing lags behind.
+            (Some(Ok(_)), None) => self.seen_late(op, name).await?,
             (_, None) => return Err(not_found(op, name)),
             (_, Some(o)) => o,
         };
@@ -320,6 +322,20 @@ impl Store {
             },
             Err(e) => Err(e),
         }
+    }
+
+    /// The oldest version of a name that is certainly there.
+    async fn seen_late(&self, op: &'static str, name: &str) -> Result<Oldest> {
+        for attempt in 1..ATTEMPTS {
+            tokio::time::sleep(backoff(attempt)).await;
+            if let Some(v) = &self.versions
+                && let Some(o) = v.look_up(name).await?
+            {
+                return Ok(o);
+            }
+        }
+        let source = Some("it can be read, and no version of it is listed".into());
+        Err(StoreError { op, name: name.into(), kind: StoreErrorKind::Transient, source }.into())
     }
 
     /// A role that may not see versions works without, and so does who met a gateway that has none.
@@ -762,6 +778,12 @@ impl Store {
                 return Ok(());
             }
         }
+        if self.blind() {
+            // By its name alone it would be hidden, not removed.
+            let source = Some("the bucket keeps versions, and this role may not list them".into());
+            let (op, kind) = ("delete", StoreErrorKind::Denied);
+            return Err(StoreError { op, name: name.into(), kind, source }.into());
+        }
         let path = self.path(name);
         let mut tries = Tries(0);
         loop {
@@ -805,8 +827,7 @@ impl Store {
         (until.is_some() || hold).then_some((until, hold))
     }
 
-    /// Why the store would not let an object go now, in words. At most three requests, none where there are
-    /// no locks.
+    /// Why the store would not let an object go now, in words. A few requests, none where there are no locks.
     pub async fn lock_on(&self, name: &str) -> Result<Option<String>> {
         let Some(v) = self.kept().await? else { return Ok(None) };
         if !v.locks().await? {
@@ -817,11 +838,24 @@ impl Store {
             known => known,
         };
         let Some(o) = found else { return Ok(None) };
-        let lock = self.lock_of(name, &o.id).await;
-        Ok(lock.map(|(until, hold)| VaultError::Locked { name: name.into(), until, hold }.to_string()))
+        // What lies over it goes first, so it counts as well.
+        for id in std::iter::once(&o.id).chain(o.over.iter().map(|over| &over.version)) {
+            if let Some((until, hold)) = self.lock_of(name, id).await {
+                return Ok(Some(VaultError::Locked { name: name.into(), until, hold }.to_string()));
+            }
+        }
+        Ok(None)
     }
 
-    /// Removes what lies over an object: markers and later versions, never the original.
+    /// The first bytes of one version of a name, up to `len` of them.
+    pub async fn head_of_version(&self, name: &str, id: &str, len: u64) -> Result<Bytes> {
+        let range = Some(GetRange::Bounded(0..len));
+        let opts = GetOptions { range, version: Some(id.to_string()), ..Default::default() };
+        Ok(self.read_some("read", name, opts).await?.0)
+    }
+
+    /// Removes what lies over an object: markers and later versions, never the original. Whoever calls made
+    /// sure that it is one ([`crate::check::is_original`]).
     pub async fn uncover(&self, hidden: &Hidden) -> Result<()> {
         for over in hidden.over.iter().filter(|o| o.version != hidden.original) {
             self.delete_version(&hidden.name, &over.version).await?;

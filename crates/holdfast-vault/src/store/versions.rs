@@ -15,10 +15,11 @@
 
 use super::Listed;
 use super::s3::S3;
-use super::xml::{Version, Versioning};
+use super::xml::{Page, Version, Versioning};
 use crate::error::{Result, StoreError, StoreErrorKind};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// What is known of the bucket.
@@ -80,6 +81,8 @@ pub struct Versions {
     /// Before every name: `PREFIX/`, or nothing.
     prefix: String,
     state: Mutex<State>,
+    /// Versions were seen: an answer that says otherwise later is a fault of the store, not news.
+    proven: AtomicBool,
     known: Mutex<Known>,
     /// Whether the bucket knows locks.
     locks: tokio::sync::OnceCell<bool>,
@@ -105,6 +108,7 @@ impl Versions {
             s3,
             prefix,
             state: Mutex::new(State::Unknown),
+            proven: AtomicBool::new(false),
             known: Mutex::default(),
             locks: tokio::sync::OnceCell::new(),
             listing: tokio::sync::Mutex::default(),
@@ -138,6 +142,7 @@ impl Versions {
             (State::Unknown, Some("null")) => {}
             // The first listing tells whether we may see them.
             (State::Unknown | State::Plain, Some(_)) => {
+                self.prove();
                 self.set(State::Kept);
                 return Ok(true);
             }
@@ -157,7 +162,10 @@ impl Versions {
     async fn ask(&self) -> Result<bool, StoreError> {
         let state = match self.s3.versioning().await {
             Ok(Versioning::Never) => State::Plain,
-            Ok(Versioning::Enabled | Versioning::Suspended) => State::Kept,
+            Ok(Versioning::Enabled | Versioning::Suspended) => {
+                self.prove();
+                State::Kept
+            }
             // Whoever may not ask may perhaps see; the first listing tells.
             Err(e) if e.kind == StoreErrorKind::Denied => State::Kept,
             Err(e) if matches!(e.kind, StoreErrorKind::Unsupported | StoreErrorKind::NotFound) => {
@@ -169,26 +177,52 @@ impl Versions {
         Ok(state == State::Kept)
     }
 
+    fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// One page of versions; `from` is moved to where the next one begins, or to nothing.
+    async fn turn(
+        &self,
+        prefix: &str,
+        folders: bool,
+        from: &mut Option<(String, Option<String>)>,
+    ) -> Result<Page, StoreError> {
+        let mut page = self.s3.versions(prefix, folders, from.as_ref()).await.map_err(|e| self.lost(e))?;
+        if page.versions.iter().any(|v| v.id != "null") {
+            self.prove();
+        }
+        if let (Some((key, id)), Some((was, before))) = (&page.next, &*from)
+            && (key < was || key == was && id == before)
+        {
+            // A gateway that ignores where a page begins: its first page would pass for the whole.
+            let (op, name, kind) = ("list the versions of", prefix.to_string(), StoreErrorKind::Transient);
+            let source = Some("the listing does not get on".into());
+            return Err(StoreError { op, name, kind, source });
+        }
+        *from = page.next.take();
+        Ok(page)
+    }
+
     /// Everything below `prefix` that has a version, by name. With `one` only what has that very name.
     async fn fetch(&self, prefix: &str, one: bool) -> Result<BTreeMap<String, Oldest>, StoreError> {
         let (key, mut from) = (self.key(prefix), None);
         let (mut versions, mut markers): (Vec<Version>, Vec<Version>) = Default::default();
         loop {
-            let page = match self.s3.versions(&key, false, from.as_ref()).await {
-                Ok(page) => page,
-                Err(e) => return Err(self.lost(e)),
-            };
+            let page = self.turn(&key, false, &mut from).await?;
             versions.extend(page.versions.into_iter().filter(|v| !one || v.key == key));
             markers.extend(page.markers.into_iter().filter(|v| !one || v.key == key));
-            match page.next {
+            match &from {
                 // A longer name sorts behind: of this one there is no more.
-                Some((next, _)) if one && next != key => break,
+                Some((next, _)) if one && *next != key => break,
                 None => break,
-                next if next == from => break,
-                next => from = next,
+                Some(_) => {}
             }
         }
         let mut out: BTreeMap<String, Oldest> = BTreeMap::new();
+        // What cannot be an original stands as one only where nothing else does.
+        let (false_ones, versions): (Vec<Version>, Vec<Version>) =
+            versions.into_iter().partition(|v| v.parts && !v.key.ends_with(".pack"));
         for v in versions {
             let Some(name) = v.key.strip_prefix(&self.prefix).map(str::to_string) else { continue };
             match out.get_mut(&name) {
@@ -202,6 +236,17 @@ impl Versions {
                     let was = std::mem::replace(o, newer);
                     o.over = was.over;
                     o.over.push(Over { version: was.id, at: was.modified, size: was.size, marker: false });
+                }
+            }
+        }
+        for v in false_ones {
+            let Some(name) = v.key.strip_prefix(&self.prefix).map(str::to_string) else { continue };
+            let over = Over { version: v.id.clone(), at: v.modified, size: v.size, marker: false };
+            match out.get_mut(&name) {
+                Some(o) => o.over.push(over),
+                None => {
+                    let o = Oldest { id: v.id, size: v.size, modified: v.modified, over: Vec::new() };
+                    out.insert(name, o);
                 }
             }
         }
@@ -230,6 +275,8 @@ impl Versions {
     /// A listing of versions failed: for good, if we may not list them, or if the gateway knows none.
     fn lost(&self, e: StoreError) -> StoreError {
         match e.kind {
+            // To go on without versions would be to overlook what is hidden.
+            _ if self.proven.load(Ordering::Relaxed) => {}
             StoreErrorKind::Denied => self.set(State::Blind),
             StoreErrorKind::Unsupported => self.set(State::Plain),
             _ => {}
@@ -291,21 +338,18 @@ impl Versions {
         let begin = self.key(after).max(prefix.clone());
         let mut from = Some((begin.clone(), None));
         loop {
-            let page = self.s3.versions(&prefix, false, from.as_ref()).await.map_err(|e| self.lost(e))?;
+            let page = self.turn(&prefix, false, &mut from).await?;
             // Ceph begins with the marker itself.
-            if let Some(v) = page.versions.iter().find(|v| v.key > begin)
-                && let Some(name) = v.key.strip_prefix(&self.prefix)
-            {
-                // Its oldest version may be on another page.
-                let found = self.look_up(name).await?;
-                let listed =
-                    |o: Oldest| Listed { name: name.to_string(), size: o.size, modified: o.modified };
-                return Ok(found.map(listed));
+            let later: BTreeSet<&str> = page.versions.iter().map(|v| v.key.as_str()).collect();
+            for key in later.into_iter().filter(|key| *key > begin.as_str()) {
+                let Some(name) = key.strip_prefix(&self.prefix) else { continue };
+                // Its oldest version may be on another page. Gone meanwhile, the next one is asked for.
+                if let Some(o) = self.look_up(name).await? {
+                    return Ok(Some(Listed { name: name.to_string(), size: o.size, modified: o.modified }));
+                }
             }
-            match page.next {
-                None => return Ok(None),
-                next if next == from => return Ok(None),
-                next => from = next,
+            if from.is_none() {
+                return Ok(None);
             }
         }
     }
@@ -322,28 +366,31 @@ impl Versions {
         let begin = if after.is_empty() { prefix.clone() } else { self.key(after).max(prefix.clone()) };
         let mut from = Some((begin.clone(), None));
         // Versions of a name come newest first, perhaps over two pages.
-        let mut last: Option<Listed> = None;
+        let mut last: Option<(Listed, bool)> = None;
         loop {
-            let page = self.s3.versions(&prefix, false, from.as_ref()).await.map_err(|e| self.lost(e))?;
+            let page = self.turn(&prefix, false, &mut from).await?;
             for v in page.versions.iter().filter(|v| v.key > begin) {
                 let Some(name) = v.key.strip_prefix(&self.prefix) else { continue };
-                if last.as_ref().is_some_and(|l| l.name != name)
-                    && let Some(whole) = last.take()
+                if last.as_ref().is_some_and(|(l, _)| l.name != name)
+                    && let Some((whole, _)) = last.take()
                 {
                     each(whole);
                 }
                 if until.is_some_and(|u| name > u) {
                     return Ok(());
                 }
-                last = Some(Listed { name: name.to_string(), size: v.size, modified: v.modified });
+                // As in `fetch`: what came in parts counts only where nothing else does.
+                let doubtful = v.parts && !name.ends_with(".pack");
+                if last.as_ref().is_none_or(|(_, was)| *was || !doubtful) {
+                    let listed = Listed { name: name.to_string(), size: v.size, modified: v.modified };
+                    last = Some((listed, doubtful));
+                }
             }
-            match page.next {
-                None => break,
-                next if next == from => break,
-                next => from = next,
+            if from.is_none() {
+                break;
             }
         }
-        last.into_iter().for_each(each);
+        last.into_iter().for_each(|(l, _)| each(l));
         Ok(())
     }
 
@@ -351,26 +398,26 @@ impl Versions {
     pub async fn level(&self, folder: &str) -> Result<(Vec<Listed>, Vec<String>), StoreError> {
         let prefix = if folder.is_empty() { self.prefix.clone() } else { format!("{}/", self.key(folder)) };
         let (mut from, mut folders) = (None, Vec::new());
-        let mut objects: BTreeMap<String, Listed> = BTreeMap::new();
+        let mut objects: BTreeMap<String, (Listed, bool)> = BTreeMap::new();
         loop {
-            let page = self.s3.versions(&prefix, true, from.as_ref()).await.map_err(|e| self.lost(e))?;
+            let page = self.turn(&prefix, true, &mut from).await?;
             let name = |p: &String| Some(p.strip_prefix(&prefix)?.trim_end_matches('/').to_string());
             folders.extend(page.folders.iter().filter_map(name).filter(|n| !n.is_empty()));
             for v in &page.versions {
-                if let Some(name) = v.key.strip_prefix(&self.prefix) {
+                let Some(name) = v.key.strip_prefix(&self.prefix) else { continue };
+                let doubtful = v.parts && !name.ends_with(".pack");
+                if objects.get(name).is_none_or(|(_, was)| *was || !doubtful) {
                     let listed = Listed { name: name.to_string(), size: v.size, modified: v.modified };
-                    objects.insert(name.to_string(), listed);
+                    objects.insert(name.to_string(), (listed, doubtful));
                 }
             }
-            match page.next {
-                None => break,
-                next if next == from => break,
-                next => from = next,
+            if from.is_none() {
+                break;
             }
         }
         folders.sort();
         folders.dedup();
-        Ok((objects.into_values().collect(), folders))
+        Ok((objects.into_values().map(|(l, _)| l).collect(), folders))
     }
 
     /// Names of the folders directly below `folder`, hidden ones as well.

@@ -15,8 +15,22 @@ fn bad(e: impl std::fmt::Display) -> BadAnswer {
     BadAnswer(e.to_string())
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, BadAnswer> {
-    quick_xml::de::from_str(text).map_err(bad)
+/// Reads an answer whose outermost element has this name. Anything else that is well-formed (an error with
+/// status 200, a proxy's page, a listing of another kind) would else look like an answer with nothing in it.
+fn parse<'a, T: Deserialize<'a>>(text: &'a str, root: &str) -> Result<T, BadAnswer> {
+    let mut reader = quick_xml::Reader::from_str(text);
+    loop {
+        match reader.read_event().map_err(bad)? {
+            quick_xml::events::Event::Start(e) | quick_xml::events::Event::Empty(e) => {
+                if e.local_name().as_ref() != root.as_bytes() {
+                    return Err(bad(format_args!("it is no {root}")));
+                }
+                return quick_xml::de::from_str(text).map_err(bad);
+            }
+            quick_xml::events::Event::Eof => return Err(bad("it is empty")),
+            _ => {}
+        }
+    }
 }
 
 fn time(text: &str) -> Result<Timestamp, BadAnswer> {
@@ -31,6 +45,10 @@ pub struct Version {
     pub id: String,
     pub modified: Timestamp,
     pub size: u64,
+    /// It came in parts. Such a version stands where its upload *began*, so somebody who may only write could
+    /// begin one, wait for the object, and end it: the forgery would look older than the object (Amazon S3
+    /// user guide, "Concurrent multipart upload operations"). All but packs is written in one piece.
+    pub parts: bool,
 }
 
 /// One page of a listing. Versions of a key come newest first.
@@ -66,6 +84,14 @@ struct Entry {
     last_modified: String,
     #[serde(default)]
     size: Option<u64>,
+    #[serde(default, rename = "ETag")]
+    etag: Option<String>,
+}
+
+/// `…-N`: the tag of an object of N parts.
+fn of_parts(etag: &str) -> bool {
+    let tag = etag.trim().trim_matches('"');
+    tag.rsplit_once('-').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[derive(Deserialize)]
@@ -76,16 +102,23 @@ struct Folder {
 
 /// Reads an answer to `GET ?versions`.
 pub fn page(text: &str) -> Result<Page, BadAnswer> {
-    let l: Listing = parse(text)?;
+    let l: Listing = parse(text, "ListVersionsResult")?;
+    let truncated = match l.is_truncated.trim() {
+        "true" => true,
+        "false" => false,
+        // To take it for the end would be to overlook objects.
+        _ => return Err(bad("the listing does not say whether it goes on")),
+    };
     let read = |e: Entry| {
         Ok(Version {
             modified: time(&e.last_modified)?,
             key: e.key,
             id: e.version_id.filter(|id| !id.is_empty()).unwrap_or_else(|| "null".into()),
             size: e.size.unwrap_or(0),
+            parts: e.etag.as_deref().is_some_and(of_parts),
         })
     };
-    let next = match (l.is_truncated.trim() == "true", l.next_key_marker) {
+    let next = match (truncated, l.next_key_marker) {
         (false, _) => None,
         (true, Some(key)) if !key.is_empty() => {
             Some((key, l.next_version_id_marker.filter(|id| !id.is_empty())))
@@ -118,7 +151,7 @@ struct Status {
 
 /// Reads an answer to `GET ?versioning`.
 pub fn versioning(text: &str) -> Result<Versioning, BadAnswer> {
-    let s: Status = parse(text)?;
+    let s: Status = parse(text, "VersioningConfiguration")?;
     Ok(match s.status.as_deref().map(str::trim) {
         Some("Enabled") => Versioning::Enabled,
         Some("Suspended") => Versioning::Suspended,
@@ -129,7 +162,7 @@ pub fn versioning(text: &str) -> Result<Versioning, BadAnswer> {
 
 /// Reads an answer to `GET ?legal-hold`.
 pub fn legal_hold(text: &str) -> Result<bool, BadAnswer> {
-    let s: Status = parse(text)?;
+    let s: Status = parse(text, "LegalHold")?;
     Ok(s.status.is_some_and(|s| s.trim().eq_ignore_ascii_case("ON")))
 }
 
@@ -175,7 +208,7 @@ struct RetentionXml {
 
 /// Reads an answer to `GET ?retention`.
 pub fn retention(text: &str) -> Result<Option<Retention>, BadAnswer> {
-    let r: RetentionXml = parse(text)?;
+    let r: RetentionXml = parse(text, "Retention")?;
     match (r.mode, r.retain_until_date) {
         (Some(mode), Some(until)) => {
             Ok(Some(Retention { mode: LockMode::read(&mode)?, until: time(&until)? }))
@@ -232,7 +265,7 @@ struct DefaultRetention {
 
 /// Reads an answer to `GET ?object-lock`.
 pub fn lock_configuration(text: &str) -> Result<LockConfiguration, BadAnswer> {
-    let l: LockXml = parse(text)?;
+    let l: LockXml = parse(text, "ObjectLockConfiguration")?;
     let default = match l.rule.and_then(|r| r.default_retention) {
         Some(DefaultRetention { mode: Some(mode), days, years }) => {
             let days = days.unwrap_or(0).saturating_add(years.unwrap_or(0).saturating_mul(365));
@@ -307,7 +340,7 @@ struct Anything {}
 
 /// Reads an answer to `GET ?lifecycle`.
 pub fn lifecycle(text: &str) -> Result<Vec<LifecycleRule>, BadAnswer> {
-    let l: LifecycleXml = parse(text)?;
+    let l: LifecycleXml = parse(text, "LifecycleConfiguration")?;
     let rule = |r: RuleXml| {
         let (and, filter) = match r.filter {
             Some(f) => (f.and, Some((f.prefix, f.tag.is_some()))),
@@ -351,7 +384,7 @@ struct ErrorXml {
 
 /// Code and message of a refusal, as far as there are any.
 pub fn error(text: &str) -> (String, String) {
-    match parse::<ErrorXml>(text) {
+    match parse::<ErrorXml>(text, "Error") {
         Ok(e) => (e.code.unwrap_or_default(), e.message.unwrap_or_default()),
         Err(_) => (String::new(), String::new()),
     }
@@ -392,7 +425,20 @@ mod tests {
         // A page that goes on without saying where must not look like the last.
         assert!(page(&PAGE.replace("<NextKeyMarker>v/b</NextKeyMarker>", "")).is_err());
         assert!(page(&PAGE.replace("2026-11-21T09:35:12Z", "yesterday")).is_err());
-        assert_eq!(page("<ListVersionsResult/>").unwrap(), Page::default());
+        let empty = "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>";
+        assert_eq!(page(empty).unwrap(), Page::default());
+        // What could pass for an answer with nothing in it.
+        for other in [
+            "",
+            "<ListVersionsResult/>",
+            "<Error><Code>InternalError</Code></Error>",
+            "<html><body>please log in</body></html>",
+            "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>",
+        ] {
+            assert!(page(other).is_err(), "{other}");
+        }
+        assert!(versioning("<html/>").is_err() && retention("<Error/>").is_err());
+        assert!(of_parts("\"d41d8cd98f00b204e9800998ecf8427e-2\"") && !of_parts("\"d41d8cd9\""));
     }
 
     #[test]
