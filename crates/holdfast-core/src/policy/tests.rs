@@ -572,8 +572,8 @@ fn cold_vaults_take_copies_only() {
     // Who names no vaults means those that backups can go to.
     let p = parse(&with("")).unwrap();
     assert!(p.vaults["cold"].is_cold() && !p.vaults["dr"].is_cold());
-    assert_eq!(vaults(&p), ["local", "dr", "cold"]);
-    assert_eq!(p.policies["standard"].tiers["daily"].vaults, ["local", "dr"]);
+    assert_eq!(vaults(&p), ["dr", "local", "cold"]);
+    assert_eq!(p.policies["standard"].tiers["daily"].vaults, ["dr", "local"]);
     let bad = with("vaults = [\"local\", \"cold\"]\n");
     let (shown, hint) = (refused(&bad), hints(&bad));
     assert!(shown.len() == 1 && shown[0].starts_with("18:20: vault `cold` is cold"), "{shown:?}");
