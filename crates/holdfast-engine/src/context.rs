@@ -74,6 +74,22 @@ impl Context {
         })
     }
 
+    /// The vault that a backup goes to. A cold one is never first; `--vault` can name one.
+    pub async fn open_backup_vault(&self) -> Result<(policy::Vault, Vault)> {
+        let v = self.first_vault()?;
+        if v.is_cold() {
+            return Err(EngineError::refused(
+                format!(
+                    "vault `{}` is cold: backups build on what is stored, and this cannot be read",
+                    v.name
+                ),
+                format!("back up to another vault, then `holdfast copy {} --to {}`", self.db.name, v.name),
+            ));
+        }
+        let opened = open_vault(&v).await?;
+        Ok((v, opened))
+    }
+
     pub async fn open_first_vault(&self) -> Result<(policy::Vault, Vault)> {
         let v = self.first_vault()?;
         let opened = open_vault(&v).await?;
@@ -168,7 +184,7 @@ fn lock_rule(l: policy::Lock) -> LockRule {
 
 /// The store of a vault in the policy; no request is made.
 pub fn open_store(v: &policy::Vault) -> Result<Store> {
-    Ok(Store::open_locking(&v.url, &v.options, v.lock.map(lock_rule))?)
+    Ok(Store::open_locking(&v.url, &v.options, v.lock.map(lock_rule))?.with_class(v.storage_class))
 }
 
 /// Opens a vault of the policy with its key file, or with the recovery copy and the passphrase.

@@ -427,6 +427,7 @@ async fn packs(
     monitor: &dyn Monitor,
     report: &mut CheckReport,
 ) -> Result<()> {
+    let (cold, mut archived) = (cluster.store().is_cold(), 0u64);
     let names: BTreeMap<String, (&PackId, &(u64, [u8; 32]))> =
         used.iter().map(|(id, want)| (cluster.path().pack(id), (id, want))).collect();
     for (name, (id, (len, digest))) in &names {
@@ -438,10 +439,20 @@ async fn packs(
         if fast || monitor.cancelled() {
             continue;
         }
+        if cold && id.class == PackClass::Data {
+            archived += 1;
+            continue;
+        }
         if let Err(e) = check_pack(cluster, name, id, digest, report).await {
             report.absorb(name, e)?;
         }
         monitor.advance(*size);
+    }
+    if archived > 0 {
+        let what = format!(
+            "{archived} data packs are archived: they are there, as long as they were written; not read"
+        );
+        report.note(&cluster.path().runs(), what);
     }
     for name in sizes.keys().filter(|n| n.ends_with(".pack") && !names.contains_key(**n)) {
         report.note(name, "no point needs it; `holdfast sweep` removes it");

@@ -13,6 +13,8 @@ pub enum StoreErrorKind {
     Auth,
     /// Credentials are good, but may not do this; also a read-only file system.
     Denied,
+    /// It is in an archive class, and nobody has retrieved it.
+    Archived,
     /// No room left.
     Full,
     /// The store cannot do what was asked at all.
@@ -37,6 +39,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Exists => "an object of this name already exists",
             StoreErrorKind::Auth => "the store refused the credentials",
             StoreErrorKind::Denied => "the store does not allow it",
+            StoreErrorKind::Archived => "it is archived, and must be retrieved before it can be read",
             StoreErrorKind::Full => "there is no space left",
             StoreErrorKind::Unsupported => "the store cannot do this",
             StoreErrorKind::Transient => "the store failed",
@@ -131,6 +134,9 @@ impl VaultError {
                     .into(),
                 StoreErrorKind::Denied => "check that this user may read and write the vault: \
                      permissions of the folder, policy of the bucket, or a read-only mount"
+                    .into(),
+                StoreErrorKind::Archived => "name another vault with --vault or --from; docs/guide/cold.md says \
+                     how archived packs are retrieved"
                     .into(),
                 StoreErrorKind::Full => "make room in the vault; nothing that was committed is lost".into(),
                 StoreErrorKind::Transient => "check the network and the store's address, then run it again".into(),

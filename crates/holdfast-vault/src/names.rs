@@ -129,6 +129,12 @@ pub struct PackId {
     pub number: u32,
 }
 
+/// Whether an object of this name holds blocks: what is large, and read by a plan.
+pub fn is_data_pack(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or_default();
+    file.starts_with("data-") && file.ends_with(".pack")
+}
+
 /// Run id of `…/<run>.<ext>`.
 pub fn run_of(name: &str, ext: &str) -> Option<RunId> {
     name.rsplit('/').next()?.strip_suffix(ext)?.strip_suffix('.')?.parse().ok()

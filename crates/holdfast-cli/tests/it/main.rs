@@ -4,6 +4,7 @@
 mod archiver;
 mod changes;
 mod cli;
+mod cold;
 mod common;
 mod copies;
 mod delta;

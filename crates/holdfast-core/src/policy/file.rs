@@ -55,6 +55,7 @@ pub struct VaultSection {
     pub pack_size: Option<Spanned<Scalar>>,
     pub sweep_after: Option<Spanned<Scalar>>,
     pub lock: Option<Spanned<LockSection>>,
+    pub storage_class: Option<Text>,
     pub options: Named<Spanned<Scalar>>,
 }
 

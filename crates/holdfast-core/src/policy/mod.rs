@@ -10,10 +10,12 @@
 //! 1. the plan of every database exists, and so does every vault that a tier or copy names;
 //! 2. no source, vault URL or option holds a password;
 //! 3. every tier and copy keeps something (an empty `keep` would expire everything);
-//! 4. names of databases, vaults, policies and tiers are usable as a folder name.
+//! 4. names of databases, vaults, policies and tiers are usable as a folder name;
+//! 5. no tier goes to a cold vault, and a cold vault is not the first of a database.
 //!
 //! `docs/guide/policy.md` is the reference for people; keep it in step with [`mod@file`].
 
+mod class;
 mod database;
 pub mod file;
 mod keep;
@@ -25,6 +27,7 @@ mod tuning;
 mod vault;
 mod write;
 
+pub use class::StorageClass;
 pub use database::{Database, Source};
 pub use file::PolicyFile;
 pub use keep::{KEEP_UNTIL, Keep, TagRule};

@@ -170,7 +170,7 @@ impl Resolver<'_> {
         let verify = w.verify.as_ref().and_then(|v| self.verify(name.get_ref(), v));
         let mut plan =
             Plan { rpo, rto, wal: WalPolicy { keep, required: Required::Any }, tiers, copies, verify };
-        let vaults = if w.tiers.is_empty() { self.vaults.len() } else { plan.vaults().len() };
+        let vaults = self.vaults_of(&plan).len();
         // A tier with a problem of its own leaves the number of vaults unknown.
         let sure = plan.tiers.len() == w.tiers.len()
             && !self.left_out_under(&["policies", name.get_ref()])
@@ -247,7 +247,7 @@ impl Resolver<'_> {
         let kind = self.word(w.kind.as_ref()).unwrap_or(Kind::Incremental);
         let vaults = match &w.vaults {
             None if self.was_left_out(&path, "vaults") => None,
-            None => Some(self.vaults.clone()),
+            None => Some(self.hot_vaults()),
             Some(v) => {
                 if v.get_ref().is_empty() {
                     self.problem(
@@ -261,13 +261,26 @@ impl Resolver<'_> {
                     if let Some(vault) = self.known_vault(text)
                         && !out.contains(&vault)
                     {
+                        if self.cold.contains(&vault) {
+                            self.problem(
+                                text.span(),
+                                format!(
+                                    "vault `{vault}` is cold: an incremental and its checks read what earlier backups \
+                                     stored there, and that takes hours"
+                                ),
+                                format!(
+                                    "Back up to another vault, and bring points to `{vault}` by \
+                                     `[policies.{plan}.copies.{vault}]`."
+                                ),
+                            );
+                        }
                         out.push(vault);
                     }
                 }
                 (out.len() == v.get_ref().len()).then_some(out)
             }
         };
-        if w.vaults.is_none() && self.vaults.is_empty() && !self.left_out_at_top() {
+        if w.vaults.is_none() && self.hot_vaults().is_empty() && !self.left_out_at_top() {
             self.problem(name.span(), "there is no vault for this tier", "Add a `[vaults.local]` section.");
         }
         let keep = self.keep(w.keep.as_ref(), &path, name.span());

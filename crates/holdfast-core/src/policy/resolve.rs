@@ -18,8 +18,15 @@ use toml::Spanned;
 /// See [`Policy::parse`].
 pub fn resolve(text: &str, origin: &Path) -> Result<Policy, PolicyError> {
     let Reading { file, mistakes, left_out } = read(text);
-    let mut r =
-        Resolver { text, origin, problems: Vec::new(), left_out, vaults: Vec::new(), policies: Vec::new() };
+    let mut r = Resolver {
+        text,
+        origin,
+        problems: Vec::new(),
+        left_out,
+        vaults: Vec::new(),
+        cold: Vec::new(),
+        policies: Vec::new(),
+    };
     for m in mistakes {
         r.problem(m.span, m.message, m.hint);
     }
@@ -48,6 +55,7 @@ pub fn resolve(text: &str, origin: &Path) -> Result<Policy, PolicyError> {
         }
         vaults.insert(vault.name.clone(), vault);
     }
+    r.cold = vaults.values().filter(|v| v.is_cold()).map(|v| v.name.clone()).collect();
     let mut policies = BTreeMap::new();
     for (name, section) in &file.policies {
         if let Some(plan) = r.plan(name, section) {
@@ -57,9 +65,11 @@ pub fn resolve(text: &str, origin: &Path) -> Result<Policy, PolicyError> {
     let mut databases: BTreeMap<DatabaseName, super::Database> = BTreeMap::new();
     for (name, section) in &file.databases {
         let Some(mut db) = r.database(name, section) else { continue };
-        let plan = policies.get(&db.policy).filter(|p| !p.tier_vaults().is_empty());
-        db.vault_names = plan.map_or_else(|| r.vaults.clone(), super::Plan::vaults);
-        if r.vaults.is_empty() && matches!(db.source, super::Source::Postgres { .. }) && !r.left_out_at_top()
+        let plan = policies.get(&db.policy);
+        db.vault_names = plan.map_or_else(|| r.hot_vaults(), |p| r.vaults_of(p));
+        if r.hot_vaults().is_empty()
+            && matches!(db.source, super::Source::Postgres { .. })
+            && !r.left_out_at_top()
         {
             r.problem(name.span(), "there is no vault for this database", "Add a `[vaults.local]` section.");
         }
@@ -82,6 +92,8 @@ pub(super) struct Resolver<'a> {
     left_out: Vec<Vec<String>>,
     /// The names of all vaults written, resolvable or not.
     pub(super) vaults: Vec<String>,
+    /// Those of them that are cold.
+    pub(super) cold: Vec<String>,
     /// The names of all policies written, resolvable or not.
     pub(super) policies: Vec<String>,
 }
@@ -133,6 +145,25 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+
+    /// The vaults that backups can go to.
+    pub(super) fn hot_vaults(&self) -> Vec<String> {
+        self.vaults.iter().filter(|v| !self.cold.contains(v)).cloned().collect()
+    }
+
+    /// What a database of this plan uses, in the order in which it is tried.
+    pub(super) fn vaults_of(&self, plan: &super::Plan) -> Vec<String> {
+        let mut out = match plan.tier_vaults() {
+            none if none.is_empty() => self.hot_vaults(),
+            tiers => tiers,
+        };
+        for c in plan.copies.values() {
+            if !out.contains(&c.to) {
+                out.push(c.to.clone());
+            }
+        }
+        out
     }
 
     pub(super) fn known_vault(&mut self, name: &Text) -> Option<String> {

@@ -534,6 +534,60 @@ fn locks_are_for_s3() {
 }
 
 #[test]
+fn storage_classes_are_for_s3() {
+    let with = |url: &str, class: &str| {
+        let text = SETTLED.replacen(
+            "url = \"file:///var/lib/holdfast/vault\"",
+            &format!("url = \"{url}\"\nstorage-class = \"{class}\""),
+            1,
+        );
+        assert!(text.contains("storage-class"), "{text}");
+        parse(&text)
+    };
+    let good = with("s3://b/p", "standard-ia").unwrap();
+    assert_eq!(good.vaults["local"].storage_class, Some(StorageClass::StandardIa));
+    assert_eq!(good.vaults["dr"].storage_class, None);
+    for (url, class, hint) in [
+        ("file:///v", "standard-ia", "other stores"),
+        ("gs://b/p", "standard-ia", "other stores"),
+        ("az://b/p", "glacier-ir", "other stores"),
+        ("s3://b/p", "standard-aa", "Did you mean `standard-ia`?"),
+        ("s3://b/p", "cold", "`deep-archive`"),
+    ] {
+        let e = with(url, class).unwrap_err();
+        let p = &e.problems[0];
+        assert_eq!(p.line, 7, "{p}");
+        assert!(p.hint.as_ref().unwrap().contains(hint), "{p:?}");
+    }
+}
+
+#[test]
+fn cold_vaults_take_copies_only() {
+    let with = |tier: &str| {
+        let cold = "[vaults.cold]\nurl = \"s3://b/c\"\nkey-file = \"k\"\nstorage-class = \"deep-archive\"\n";
+        let copies = "[policies.standard.copies.cold]\nto = \"cold\"\nkeep = { yearly = 7 }\n";
+        SETTLED.replacen("vaults = [\"local\"]\n", tier, 1) + cold + copies
+    };
+    let vaults = |p: &Policy| p.databases[&"orders".parse().unwrap()].vaults().to_vec();
+    // Who names no vaults means those that backups can go to.
+    let p = parse(&with("")).unwrap();
+    assert!(p.vaults["cold"].is_cold() && !p.vaults["dr"].is_cold());
+    assert_eq!(vaults(&p), ["dr", "local", "cold"]);
+    assert_eq!(p.policies["standard"].tiers["daily"].vaults, ["dr", "local"]);
+    let bad = with("vaults = [\"local\", \"cold\"]\n");
+    let (shown, hint) = (refused(&bad), hints(&bad));
+    assert!(shown.len() == 1 && shown[0].starts_with("18:20: vault `cold` is cold"), "{shown:?}");
+    assert!(hint[0].contains("[policies.standard.copies.cold]"), "{hint:?}");
+    // Without tiers a database uses all that backups can go to, and none that is cold unasked.
+    let class = "key-file = \"k\"\nstorage-class = \"glacier\"\n";
+    let cold =
+        SMALL.replace("url = \"file:///v\"", "url = \"s3://b/v\"").replace("key-file = \"k\"\n", class);
+    assert!(refused(&cold)[0].contains("there is no vault for this database"), "{:?}", refused(&cold));
+    let two = format!("{cold}[vaults.z]\nurl = \"file:///z\"\nkey-file = \"k\"\n");
+    assert_eq!(parse(&two).unwrap().databases.values().next().unwrap().vaults(), ["z"]);
+}
+
+#[test]
 fn no_damage_panics_or_loses_its_place() {
     let lines = SETTLED.lines().count();
     let check = |text: &str| {

@@ -1,5 +1,6 @@
 //! Where backups go: [`Vault`], and how they are squeezed: [`Compression`].
 
+use super::class::StorageClass;
 use super::database::{Refusal, is_scheme};
 use super::file::{LockSection, Scalar, Text, VaultSection, list};
 use super::locate::nearest;
@@ -35,9 +36,18 @@ pub struct Vault {
     pub sweep_after: Duration,
     /// Object Lock: every point stays locked for so long after it was made.
     pub lock: Option<Lock>,
+    /// Of data packs; all else stays in the bucket's standard class.
+    pub storage_class: Option<StorageClass>,
     /// What the object store needs to know, keys in lower kebab case (`region`, `endpoint`,
     /// `allow-http`, `virtual-hosted-style-request` …). Never a secret.
     pub options: BTreeMap<String, String>,
+}
+
+impl Vault {
+    /// What it holds can be read only after it was retrieved: it takes copies, and nothing builds on it.
+    pub fn is_cold(&self) -> bool {
+        self.storage_class.is_some_and(StorageClass::is_archive)
+    }
 }
 
 /// `lock = { mode = "governance", for = "30d" }`
@@ -237,6 +247,7 @@ impl Resolver<'_> {
             );
         }
         let lock = w.lock.as_ref().and_then(|l| self.lock(&path, l, url.as_deref()));
+        let storage_class = self.storage_class(w.storage_class.as_ref(), url.as_deref());
         Some(Vault {
             name: good_name?,
             url: url?,
@@ -248,6 +259,7 @@ impl Resolver<'_> {
             pack_size,
             sweep_after: self.duration(w.sweep_after.as_ref()).unwrap_or(Duration(86_400)),
             lock,
+            storage_class,
             options,
         })
     }
@@ -304,6 +316,29 @@ impl Resolver<'_> {
             self.missing(&path, "for", w.span(), EXAMPLE);
         }
         Some(Lock { mode: mode?, period: self.duration(w.get_ref().period.as_ref())? })
+    }
+
+    fn storage_class(&mut self, written: Option<&Text>, url: Option<&str>) -> Option<StorageClass> {
+        let w = written?;
+        if url.is_some_and(|u| !u.starts_with("s3:")) {
+            self.problem(
+                w.span(),
+                "only S3 has storage classes",
+                "Take `storage-class` out; other stores have a class for a whole bucket.",
+            );
+        }
+        match w.get_ref().parse() {
+            Ok(class) => Some(class),
+            Err(message) => {
+                let known = StorageClass::words();
+                let hint = match nearest(w.get_ref(), known.iter().copied()) {
+                    Some(k) => format!("Did you mean `{k}`?"),
+                    None => format!("The classes are {}.", list(&known)),
+                };
+                self.problem(w.span(), message, hint);
+                None
+            }
+        }
     }
 
     fn compression(&mut self, text: Option<&Text>) -> Compression {

@@ -93,7 +93,7 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
     let started_at = jiff::Timestamp::now();
     let run = RunId::generate(started_at);
     let source = Origin::inspect(ctx).await?;
-    let (policy_vault, vault) = ctx.open_first_vault().await?;
+    let (policy_vault, vault) = ctx.open_backup_vault().await?;
     let cluster = open_cluster(ctx, &vault, &source.server).await?;
     // A copy's points would enter the history of the cluster that it was made of (trap 29).
     let timeline = crate::wal::owner::current_timeline(&source.control);

@@ -132,8 +132,17 @@ pub(super) fn sources(ctx: &Context, o: &CopyOptions, target: &policy::Vault) ->
     let chosen = o.from.as_ref().or(ctx.vault.as_ref());
     let all = match chosen {
         Some(name) => vec![named(ctx, name)?],
-        None => ctx.policy.vaults_of(&ctx.db).filter(|v| v.name != target.name).cloned().collect(),
+        None => {
+            let warm = |v: &&policy::Vault| v.name != target.name && !v.is_cold();
+            ctx.policy.vaults_of(&ctx.db).filter(warm).cloned().collect()
+        }
     };
+    if let Some(v) = all.iter().find(|v| v.is_cold()) {
+        return Err(EngineError::refused(
+            format!("vault `{}` is cold: what it stores cannot be read before it was retrieved", v.name),
+            "copy from another vault with --from",
+        ));
+    }
     if all.iter().any(|v| v.name == target.name) {
         return Err(EngineError::usage(
             format!("`{}` cannot be copied to itself", target.name),

@@ -142,6 +142,10 @@ async fn parent_of(pair: &Pair, p: &Point) -> Result<(Option<Point>, u64)> {
     let survey = pair.target.survey().await?;
     let points: Vec<PointFacts> = survey.points.into_iter().map(|s| s.facts).collect();
     let generation = points.iter().map(|q| q.generation).max().unwrap_or(0).saturating_add(1);
+    // Dense: what lies in a cold vault goes when its own point goes, and is retrieved with no other's packs.
+    if pair.policy.is_cold() {
+        return Ok((None, generation));
+    }
     let (before, behind): (Vec<_>, Vec<_>) = points.into_iter().partition(|q| q.stop_time <= p.stop_time);
     let now = jiff::Timestamp::now();
     for q in before.into_iter().rev().chain(behind) {

@@ -72,7 +72,7 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
     let started_at = jiff::Timestamp::now();
     let run = RunId::generate(started_at);
     let mut origin = RemoteOrigin::inspect(ctx).await?;
-    let (policy_vault, vault) = ctx.open_first_vault().await?;
+    let (policy_vault, vault) = ctx.open_backup_vault().await?;
     let cluster = open_cluster(ctx, &vault, &origin.server).await?;
     // It claims no timeline: the archive belongs to the server's own host.
     crate::wal::owner::require_member(ctx)?;

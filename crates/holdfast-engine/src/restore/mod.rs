@@ -17,6 +17,7 @@
 //! [`RestoreOptions::only_databases`] the others are left out ([`select`]).
 
 pub mod choose;
+mod cold;
 mod compare;
 pub mod created;
 pub mod delta;

@@ -1,5 +1,6 @@
 //! What a restore will do, before it does it. Printable as text and as JSON; touches nothing.
 
+use super::cold;
 use super::created;
 use super::delta::{self, DeltaPlan};
 use super::select::{self, Selection};
@@ -101,6 +102,9 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         other => other?,
     };
     let p = &r.point;
+    if v.is_cold() {
+        cold::require_readable(&v.name, &cluster, p).await?;
+    }
     let mut notes = r.notes.clone();
     if !p.damaged.is_empty() {
         notes.push(format!(

@@ -93,6 +93,12 @@ pub async fn run(ctx: &Context, point: Option<&str>, level: Level, program: &Pat
         Some(id) => catalog::find(ctx, id).await?,
         None => newest(ctx).await?,
     };
+    if level > Level::L0 && ctx.policy.vaults.get(&vault).is_some_and(|v| v.is_cold()) {
+        return Err(EngineError::refused(
+            format!("vault `{vault}` is cold: what it stores cannot be read before it was retrieved"),
+            "verify with --level L0 here, which reads none of it, and higher in the vault that it was copied from",
+        ));
+    }
     let begun = Instant::now();
     // The copy that was asked for is restored from the vault that it is in.
     let ctx = &Context { vault: Some(vault.clone()), ..ctx.clone() };

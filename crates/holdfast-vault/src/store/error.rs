@@ -47,7 +47,13 @@ const AUTH_CODES: [&str; 7] = [
 ];
 
 pub(super) fn refusal(body: &str) -> StoreErrorKind {
-    if AUTH_CODES.iter().any(|c| body.contains(c)) { StoreErrorKind::Auth } else { StoreErrorKind::Denied }
+    if AUTH_CODES.iter().any(|c| body.contains(c)) {
+        StoreErrorKind::Auth
+    } else if body.contains("InvalidObjectState") {
+        StoreErrorKind::Archived
+    } else {
+        StoreErrorKind::Denied
+    }
 }
 
 fn io_kind(e: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
@@ -116,6 +122,7 @@ mod tests {
             store_error("list", "db", object_store::Error::Generic { store: "S3", source }).kind
         };
         assert_eq!(kind("SignatureDoesNotMatch", "vault"), StoreErrorKind::Auth);
+        assert_eq!(kind("InvalidObjectState", "vault"), StoreErrorKind::Archived);
         assert_eq!(kind("AccessDenied", "vault"), StoreErrorKind::Denied);
         assert_eq!(kind("AccessDenied", "InvalidToken"), StoreErrorKind::Denied);
     }

@@ -10,6 +10,7 @@
 use super::s3::S3;
 use super::xml::{LockMode, Retention};
 use async_trait::async_trait;
+use holdfast_core::policy::StorageClass;
 use jiff::{SignedDuration, Timestamp};
 use object_store::aws::AmazonS3;
 use object_store::multipart::{MultipartStore, PartId};
@@ -66,8 +67,13 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) async fn begin(s3: &S3, path: &Path, r: Retention) -> object_store::Result<Self> {
-        let id = s3.locking(r)?.create_multipart(path).await?;
+    pub(super) async fn begin(
+        s3: &S3,
+        path: &Path,
+        r: Retention,
+        class: Option<StorageClass>,
+    ) -> object_store::Result<Self> {
+        let id = s3.locking(r, class)?.create_multipart(path).await?;
         let (store, path) = (s3.store.clone(), path.clone());
         Ok(Parts { store, path, id, next: 0, done: Arc::default() })
     }

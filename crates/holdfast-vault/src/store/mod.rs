@@ -6,6 +6,8 @@
 //! - Reads are retried when a body breaks off; "not found" is final and never retried.
 //! - Every request is counted ([`Store::requests`]), so tests can hold an operation to its cost.
 //! - A local directory is fsynced, file and folder, before anything is acknowledged.
+//! - A storage class is given to data packs as they are written ([`Store::with_class`]), never changed later:
+//!   that would be a copy in place, which overwrites.
 //! - Where an S3 bucket keeps versions the oldest one of a name is its content ([`versions`]), and
 //!   deleting removes every version of a name by its id.
 //!
@@ -24,15 +26,18 @@ pub mod versions;
 pub mod xml;
 
 use crate::error::{Result, StoreError, StoreErrorKind, VaultError};
+use crate::names::is_data_pack;
 use bytes::Bytes;
 pub(crate) use error::store_error;
 use error::{chain_text, is_short};
 use futures::{StreamExt, TryStreamExt};
+use holdfast_core::policy::StorageClass;
 use holdfast_core::secret::redact_url;
 use lock::{LockRule, is_lockable};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    Attribute, Attributes, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload,
 };
 use s3::S3;
 use std::collections::BTreeMap;
@@ -89,6 +94,8 @@ pub struct Store {
     lock: Option<LockRule>,
     /// The store refused to lock what we wrote: it was written without.
     unlocked: Arc<std::sync::atomic::AtomicBool>,
+    /// Of data packs, on S3.
+    class: Option<StorageClass>,
 }
 
 const ATTEMPTS: u32 = 5;
@@ -170,6 +177,7 @@ impl Store {
                 requests,
                 lock,
                 unlocked: Arc::default(),
+                class: None,
             });
         }
         let (inner, prefix) = object_store::parse_url_opts(&clean, all).map_err(|e| bad(&e.to_string()))?;
@@ -182,7 +190,29 @@ impl Store {
             versions: None,
             lock: None,
             unlocked: Arc::default(),
+            class: None,
         })
+    }
+
+    /// The same store, which gives data packs this class. Only S3 does.
+    pub fn with_class(mut self, class: Option<StorageClass>) -> Self {
+        self.class = class.filter(|_| self.versions.is_some());
+        self
+    }
+
+    /// Data packs are archived: not one can be read before it was retrieved.
+    pub fn is_cold(&self) -> bool {
+        self.class.is_some_and(StorageClass::is_archive)
+    }
+
+    /// Only data packs are large and read by a plan; all else is small, and many a time read one by one.
+    fn class_of(&self, name: &str) -> Option<StorageClass> {
+        self.class.filter(|_| is_data_pack(name))
+    }
+
+    fn attributes_of(&self, name: &str) -> Attributes {
+        let class = self.class_of(name).map(|c| (Attribute::StorageClass, c.api_name()));
+        class.into_iter().collect()
     }
 
     /// A vault in a directory; made when the first object is written.
@@ -199,6 +229,7 @@ impl Store {
             versions: None,
             lock: None,
             unlocked: Arc::default(),
+            class: None,
         })
     }
 
@@ -213,6 +244,7 @@ impl Store {
             versions: None,
             lock: None,
             unlocked: Arc::default(),
+            class: None,
         }
     }
 
@@ -476,7 +508,8 @@ impl Store {
         let made = match self.retention_for(name, until).await? {
             None => self.create_by_condition(name, body.clone()).await?,
             Some((v, r)) => {
-                let locking = v.s3.locking(r).map_err(|e| store_error("lock", name, e))?;
+                // The class is an attribute of the request.
+                let locking = v.s3.locking(r, None).map_err(|e| store_error("lock", name, e))?;
                 match self.create_in(&locking, name, body.clone()).await {
                     // Locking is a right of its own.
                     Err(e) if e.store_kind() == Some(StoreErrorKind::Denied) => {
@@ -515,7 +548,8 @@ impl Store {
             attempt += 1;
             count(&self.requests.put, 1);
             count(&self.requests.bytes_written, body.len() as u64);
-            let opts = PutOptions { mode: PutMode::Create, ..Default::default() };
+            let attributes = self.attributes_of(name);
+            let opts = PutOptions { mode: PutMode::Create, attributes, ..Default::default() };
             match inner.put_opts(&path, PutPayload::from_bytes(body.clone()), opts).await {
                 Ok(done) => {
                     self.wrote(name, done.version.as_deref());
@@ -524,6 +558,15 @@ impl Store {
                 Err(e) => {
                     let e = store_error("write", name, e);
                     match e.kind {
+                        // Nobody else uses the name of a pack, and an archived one cannot be compared.
+                        StoreErrorKind::Exists if self.is_cold() && is_data_pack(name) => {
+                            match self.head(name).await? {
+                                Some(there) if there.size == body.len() as u64 => {
+                                    return Ok((Created::Same, None));
+                                }
+                                _ => return Err(e.into()),
+                            }
+                        }
                         StoreErrorKind::Exists => match self.get(name).await {
                             Ok(there) if there == body => return Ok((Created::Same, None)),
                             Ok(_) => return Err(e.into()),
@@ -631,7 +674,7 @@ impl Store {
     pub async fn upload(&self, name: &str) -> Result<Upload> {
         count(&self.requests.put, 1);
         if let Some((v, r)) = self.retention_for(name, None).await? {
-            match lock::Parts::begin(&v.s3, &self.path(name), r)
+            match lock::Parts::begin(&v.s3, &self.path(name), r, self.class_of(name))
                 .await
                 .map_err(|e| store_error("write", name, e))
             {
@@ -646,7 +689,9 @@ impl Store {
         let mut attempt = 0;
         let inner = loop {
             attempt += 1;
-            match self.inner.put_multipart(&self.path(name)).await {
+            let attributes = self.attributes_of(name);
+            let opts = PutMultipartOptions { attributes, ..Default::default() };
+            match self.inner.put_multipart_opts(&self.path(name), opts).await {
                 Ok(u) => break u,
                 Err(e) => {
                     let e = store_error("write", name, e);

@@ -15,6 +15,7 @@ use crate::error::{Result, StoreError, StoreErrorKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as B64;
 use bytes::Bytes;
+use holdfast_core::policy::StorageClass;
 use md5::{Digest, Md5};
 use object_store::ClientOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer};
@@ -99,7 +100,8 @@ impl S3 {
     }
 
     /// The same store, which locks what it writes: on the same connections, with the same credentials.
-    pub fn locking(&self, r: Retention) -> object_store::Result<AmazonS3> {
+    /// A storage class is sent as well, where a request has no attributes that would say it.
+    pub fn locking(&self, r: Retention, class: Option<StorageClass>) -> object_store::Result<AmazonS3> {
         let mut client = ClientOptions::new();
         let mut builder = AmazonS3Builder::new().with_url(self.url.to_string());
         for (key, value) in &self.options {
@@ -112,10 +114,12 @@ impl S3 {
         let mut request = HttpRequest::new(HttpRequestBody::empty());
         let headers = request.headers_mut();
         let generic = |e: Source| object_store::Error::Generic { store: "S3", source: e };
-        for (name, value) in [
+        let class = class.map(|c| ("x-amz-storage-class", c.api_name().to_string()));
+        let lock = [
             ("x-amz-object-lock-mode", r.mode.word().to_string()),
             ("x-amz-object-lock-retain-until-date", xml::stamp(r.until)),
-        ] {
+        ];
+        for (name, value) in lock.into_iter().chain(class) {
             headers.insert(name, value.parse().map_err(|_| generic("a date that no header takes".into()))?);
         }
         builder
