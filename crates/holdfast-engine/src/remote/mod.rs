@@ -80,8 +80,7 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
     // It claims no timeline: the archive belongs to the server's own host.
     crate::wal::owner::require_member(ctx)?;
     let owned = crate::wal::owner::owner_of(&cluster, origin.timeline).await?.is_some();
-    let pushes = origin.in_archive;
-    origin.in_archive = origin.archiver_works && (pushes || owned);
+    origin.in_archive = origin.in_archive || (origin.archiver_works && owned);
     bury_dead_runs(ctx, &cluster).await?;
     let plan = plan::plan(&cluster, &origin.server, options.kind).await?;
     if options.kind == KindWanted::Incremental && plan.parent.is_none() {
@@ -106,11 +105,12 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
         run: run.clone(),
         started_at,
         plan,
+        standing: Standing { owned, pushes: origin.pushes },
         origin,
         options,
         begun,
         folder,
-        standing: Standing { owned, pushes },
+
         warnings: Vec::new(),
         changes: ChangeSource::default(),
     };
@@ -405,7 +405,7 @@ impl Job<'_> {
             Expected {
                 timeline: started.timeline,
                 in_recovery: self.origin.server.in_recovery,
-                archiver_works: self.origin.in_archive,
+                archiver_works: self.origin.in_archive || self.origin.pushes,
                 standing: self.standing,
             },
         );

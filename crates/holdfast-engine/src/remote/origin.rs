@@ -20,6 +20,8 @@ pub struct RemoteOrigin {
     pub data_directory: String,
     /// An archive command is set and does not fail.
     pub archiver_works: bool,
+    /// Its archive command is one of ours. A push that fails just now may succeed in a moment.
+    pub pushes: bool,
     /// WAL of this server comes into the archive by itself.
     pub in_archive: bool,
 }
@@ -38,7 +40,7 @@ impl RemoteOrigin {
             // SQL's side of it.
             let name = session.text("select pg_walfile_name(pg_current_wal_lsn())").await?;
             if name.get(..8).and_then(|t| TimelineId::from_hex(t).ok()) != Some(timeline) {
-                return Err(different(&session.at().to_string()));
+                return Err(different(session.at()));
             }
         }
         // Octal: 0700 or 0750.
@@ -49,9 +51,20 @@ impl RemoteOrigin {
             false => server.data_directory.display().to_string(),
         };
         let archiver_works = server.in_recovery || (server.archiving() && !archiver(&session).await?.failing);
-        let in_archive = archiver_works && server.setting("archive_command").contains(" wal push");
+        let pushes = server.setting("archive_command").contains(" wal push");
+        let in_archive = archiver_works && pushes;
+        let pushes = pushes && server.archiving() && !server.in_recovery;
         warn_of_outside_config(ctx, &server);
-        Ok(RemoteOrigin { session, server, timeline, root_mode, data_directory, archiver_works, in_archive })
+        Ok(RemoteOrigin {
+            session,
+            server,
+            timeline,
+            root_mode,
+            data_directory,
+            archiver_works,
+            pushes,
+            in_archive,
+        })
     }
 
     /// Another replication session, with the same server.

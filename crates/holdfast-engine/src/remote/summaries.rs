@@ -66,7 +66,7 @@ pub fn unfit(origin: &RemoteOrigin, parent: &Point) -> Option<String> {
             "{} is of timeline {}, and the server is on timeline {}",
             parent.id, parent.timeline, origin.timeline
         )
-    } else if !origin.in_archive {
+    } else if !(origin.in_archive || origin.pushes) {
         "the server's archiver does not push into this vault, so nothing shows that its wal follows on this parent"
             .into()
     } else {
