@@ -15,6 +15,7 @@ pub mod process;
 pub mod replication;
 pub mod server;
 pub mod settings;
+pub mod summaries;
 pub mod tls;
 
 pub use error::{PgError, Result};

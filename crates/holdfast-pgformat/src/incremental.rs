@@ -57,10 +57,8 @@ impl IncrementalHeader {
             return Err(IncrementalError::Short);
         }
         let count = word(b, 4).ok_or(IncrementalError::Short)?;
-        let truncation_blocks = word(b, 8).ok_or(IncrementalError::Short)?;
-        if truncation_blocks > segment_blocks {
-            return Err(IncrementalError::TooMany(truncation_blocks));
-        }
+        // A relation's length: of one with more files than this, the first versions of 17 did not cut it down.
+        let truncation_blocks = word(b, 8).ok_or(IncrementalError::Short)?.min(segment_blocks);
         let mut blocks = Vec::with_capacity(count as usize);
         for i in 0..count as usize {
             let n = word(b, FIXED_LEN + i * 4).ok_or(IncrementalError::Short)?;
@@ -119,7 +117,9 @@ mod tests {
         }
         assert_eq!(IncrementalHeader::parse(&file(1, &[2, 1]), 8192, 131_072), Err(IncrementalError::Order));
         assert_eq!(IncrementalHeader::parse(&file(1, &[9]), 8192, 9), Err(IncrementalError::Order));
-        assert_eq!(IncrementalHeader::parse(&file(10, &[]), 8192, 9), Err(IncrementalError::TooMany(10)));
+        let of_longer = IncrementalHeader::parse(&file(10, &[3]), 8192, 9).unwrap();
+        assert_eq!((of_longer.truncation_blocks, of_longer.file_blocks()), (9, 9));
+        assert_eq!(IncrementalHeader::parse(&file(1, &[0; 10]), 8192, 9), Err(IncrementalError::TooMany(10)));
         assert!(IncrementalHeader::parse(&[0; 64], 8192, 9).is_err());
     }
 }

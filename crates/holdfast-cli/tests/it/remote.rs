@@ -218,7 +218,8 @@ fn under_load() {
 #[test]
 fn without_an_archiver() {
     let scratch = Scratch::new("remote-alone");
-    let pg = server(&scratch, "main", PgVersion::NEWEST).setting("archive_mode", "off").start();
+    let pg = server(&scratch, "main", PgVersion::NEWEST).setting("archive_mode", "off");
+    let pg = pg.setting("summarize_wal", "on").start();
     let site = Site::with(pg, &scratch, &[]);
     make_remote(&site);
     site.sql(
@@ -232,6 +233,117 @@ fn without_an_archiver() {
     assert_eq!(copy.sql("postgres", counts), "1000|0");
     let left = fs::read_dir(site.scratch.path("state").join("incoming")).map_or(0, Iterator::count);
     assert_eq!(left, 0);
+    // Nothing shows that the server did not begin another future since.
+    site.sql("update t set g = -g where g % 10 = 0");
+    let next = site.backup(&[]);
+    assert_eq!((&next["parent"], method(&next)), (&point["id"], "stream-compare"), "{next}");
+    assert!(text(&next["changes"]["reason"]).contains("archiver"), "{next}");
+    let copy = site.restore_and_start("next", &["--point", text(&next["id"]), "--immediate"]);
+    let sum = "select sum(g) from t";
+    assert_eq!(copy.sql("postgres", sum), site.sql(sum));
+}
+
+/// WAL of a timeline that somebody owns comes from its archiver, and not from whoever has the same numbers.
+#[test]
+fn not_into_the_archive_of_another() {
+    let site = remote_site("remote-owned", PgVersion::NEWEST, &[("summarize_wal", "on")]);
+    site.sql("create table t as select g from generate_series(1, 1000) g");
+    let full = site.backup(&[]);
+    site.pg.wait_archived();
+    site.archive_with("false");
+    site.sql("insert into t values (0)");
+    let before = site.vault_files();
+    let (_, message, hint) = error_of(&site.hf.run(&["--json", "backup", DB]));
+    assert!(message.contains("belongs to another data directory"), "{message}");
+    assert!(hint.contains("wal push"), "{hint}");
+    let segments = |files: &[String]| files.iter().filter(|f| f.contains("/wal/0000")).count();
+    assert_eq!(segments(&site.vault_files()), segments(&before));
+    // As soon as it pushes again, all is well.
+    site.archive_with(&site.archive_command);
+    site.pg.wait_archived();
+    let next = site.backup(&[]);
+    assert_eq!((&next["parent"], method(&next)), (&full["id"], "wal-summaries"), "{next}");
+}
+
+/// A table is cut, and grows again by pages that nobody writes to: no WAL names them, and they are zeros.
+#[test]
+fn cut_and_grown_again() {
+    for version in [PgVersion::V17, PgVersion::V18] {
+        if !is_here(version) {
+            continue;
+        }
+        let mut site = remote_site(&format!("remote-regrown{version}"), version, &[("summarize_wal", "on")]);
+        let rows = "insert into t select g, repeat('c', 200) from generate_series(1, 60000) g";
+        site.sql(&format!("create table t(g int, c text); {rows}"));
+        let file = site.sql("select pg_relation_filepath('t')");
+        let full = site.backup(&[]);
+        site.sql("delete from t where g > 20000");
+        site.sql("vacuum (truncate) t");
+        // Rows that are too long for the room that is left; a copy extends by more pages than it needs.
+        let unused = (0..8).any(|i| {
+            site.sql(&format!("copy t(c) from program 'seq -f %0180g 1 {}'", 1501 + 700 * i));
+            site.sql("checkpoint");
+            let bytes = fs::read(site.pg.data_dir().join(&file)).expect("the table");
+            assert!(bytes.len() < 1600 * 8192, "longer than the parent's");
+            bytes.chunks(8192).any(|page| page.iter().all(|b| *b == 0))
+        });
+        assert!(unused, "no page was left unused");
+        let inc = site.backup(&[]);
+        assert_eq!((&inc["parent"], method(&inc)), (&full["id"], "wal-summaries"), "{inc}");
+        let expected = fingerprint(&site.pg, "postgres");
+        site.pg.wait_archived();
+        let mut copy = site.restore_and_start("copy", &["--point", text(&inc["id"])]);
+        assert_eq!(fingerprint(&copy, "postgres"), expected);
+        copy.stop(StopMode::Fast);
+        site.pg.stop(StopMode::Fast);
+        let found = pages::compare(site.pg.data_dir(), copy.data_dir());
+        assert_eq!(found.different, Vec::<String>::new());
+    }
+}
+
+/// The parent ran on behind the place where its timeline was left: blocks that only it changed have to go.
+#[test]
+fn a_parent_on_the_branch_that_was_left() {
+    let mut site = remote_site("remote-promoted", PgVersion::NEWEST, &[("summarize_wal", "on")]);
+    site.sql("create table t as select g, repeat('x', 300) as pad from generate_series(1, 20000) g");
+    let two = site.pg.standby("two");
+    let mut two = two.start();
+    let position = site.pg.current_lsn();
+    crate::common::eventually("the standby follows", || {
+        let sql = format!("select pg_last_wal_replay_lsn() >= '{position}'");
+        two.sql("postgres", &sql) == "t"
+    });
+    two.stop(StopMode::Fast);
+    site.sql("update t set pad = 'lost' where g % 50 = 0");
+    let parent = site.backup(&[]);
+    site.pg.wait_archived();
+    site.pg.kill9();
+    two.start();
+    two.promote();
+    two.wait_recovery_end(Duration::from_secs(60));
+    let dir = crate::common::path_text(two.data_dir());
+    let _ = site.hf.run(&["wal", "adopt", DB, "--data-dir", &dir]).ok();
+    let old = site.move_to(two);
+    // Further than the parent's end.
+    for _ in 0..4 {
+        site.sql("update t set pad = 'kept' where g % 77 = 0");
+        site.pg.switch_wal();
+    }
+    site.sql("checkpoint");
+    site.pg.wait_archived();
+    let next = site.backup(&[]);
+    assert_eq!((&next["parent"], method(&next)), (&parent["id"], "stream-compare"), "{next}");
+    assert!(text(&next["changes"]["reason"]).contains("timeline"), "{next}");
+    let expected = fingerprint(&site.pg, "postgres");
+    let after = site.backup(&[]);
+    assert_eq!((&after["parent"], method(&after)), (&next["id"], "wal-summaries"), "{after}");
+    site.pg.wait_archived();
+    for (i, p) in [&next, &after].into_iter().enumerate() {
+        let copy = site.restore_and_start(&format!("copy{i}"), &["--point", text(&p["id"])]);
+        assert_eq!(copy.sql("postgres", "select count(*) from t where pad = 'lost'"), "0");
+        assert_eq!(fingerprint(&copy, "postgres"), expected);
+    }
+    drop(old);
 }
 
 /// Points of both ways in one vault, each the parent of the other.

@@ -13,6 +13,7 @@
 //! and a length per file for the comparison with the server's manifest.
 
 use super::manifest::Arrived;
+use super::summaries::Limits;
 use super::tree::{Found as InParent, Tree};
 use super::unpack::{Member, MemberKind, Part, Unpacker};
 use crate::backup::source::{Begin, Slot, group_of, live_of};
@@ -25,6 +26,7 @@ use holdfast_pg::replication::Piece;
 use holdfast_pgformat::crc32c::Crc32c;
 use holdfast_pgformat::incremental::{FIXED_LEN, IncrementalHeader, PREFIX};
 use holdfast_pgformat::path::{DirAction, PathKind, classify, dir_action};
+use holdfast_pgformat::relation::Fork;
 use holdfast_vault::manifest::{Entry, EntryKind, flags};
 use std::collections::{HashSet, VecDeque};
 use std::os::unix::ffi::OsStrExt;
@@ -54,7 +56,7 @@ pub enum Feed {
 pub trait WalSink {
     /// The control file: it comes before all WAL.
     fn control(&mut self, bytes: &[u8]) -> Result<()>;
-    fn begin(&mut self, name: &str) -> Result<()>;
+    fn begin(&mut self, name: &str, size: u64) -> Result<()>;
     fn data(&mut self, bytes: &[u8]) -> Result<()>;
     fn end(&mut self) -> Result<()>;
 }
@@ -132,7 +134,8 @@ struct Archive {
 pub struct Intake<'a> {
     block_size: u32,
     segment_blocks: u32,
-    incremental: bool,
+    /// Of a backup that goes by the server's summaries.
+    limits: Option<Limits>,
     /// Permissions of the data directory itself, which no archive holds.
     root_mode: u32,
     tree: Option<Tree>,
@@ -155,7 +158,7 @@ pub struct Intake<'a> {
 
 impl std::fmt::Debug for Intake<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Intake").field("incremental", &self.incremental).finish_non_exhaustive()
+        f.debug_struct("Intake").field("limits", &self.limits.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -174,7 +177,7 @@ fn lossy(path: &[u8]) -> String {
 impl<'a> Intake<'a> {
     pub fn new(
         (block_size, segment_blocks): (u32, u32),
-        (incremental, root_mode): (bool, u32),
+        (limits, root_mode): (Option<Limits>, u32),
         tree: Option<Tree>,
         (begin, tasks): (Sender<Begin>, Sender<Vec<ReadTask>>),
         shared: &'a Shared,
@@ -183,7 +186,7 @@ impl<'a> Intake<'a> {
         Intake {
             block_size,
             segment_blocks,
-            incremental,
+            limits,
             root_mode,
             tree,
             begin,
@@ -319,13 +322,13 @@ impl<'a> Intake<'a> {
             return match name.contains('/') {
                 true => Ok(Sink::Nowhere),
                 false => {
-                    self.wal.begin(name)?;
+                    self.wal.begin(name, m.size)?;
                     Ok(Sink::Wal)
                 }
             };
         }
         let (dir, name) = text.rsplit_once('/').unwrap_or(("", text));
-        if self.incremental
+        if self.limits.is_some()
             && let Some(real) = name.strip_prefix(PREFIX)
         {
             let path = format!("{dir}/{real}").into_bytes();
@@ -580,7 +583,15 @@ impl<'a> Intake<'a> {
             return Err(odd(format!("`{}` came in part, and the parent does not have it", lossy(&path))));
         };
         let entry = self.entry(path, m, EntryKind::File, u64::from(blocks) * u64::from(bs));
-        let from_parent = h.truncation_blocks.min((before.file.size / u64::from(bs)) as u32);
+        // Only main forks were named to the server.
+        let limit = match (classify(&lossy(&entry.path)), &self.limits) {
+            (PathKind::RelationFork(r), Some(l)) if r.fork == Fork::Main => {
+                l.of_file(&r, self.segment_blocks)
+            }
+            _ => return Err(odd(format!("`{}` came in part, and was not asked for so", lossy(&entry.path)))),
+        };
+        let in_parent = u32::try_from(before.file.size / u64::from(bs)).unwrap_or(u32::MAX);
+        let from_parent = h.truncation_blocks.min(in_parent).min(limit);
         let runs = h.runs();
         let zeros = holes(&runs, from_parent, blocks);
         let per_task = (TASK_BYTES / bs as usize).max(1) as u32;
@@ -629,7 +640,7 @@ impl<'a> Intake<'a> {
         let blocks = entry.blocks(self.block_size) as u32;
         // Only what passes by as a whole can be stored anew.
         let rewrite = match (&before, self.tree.as_mut().and_then(|t| t.wear.as_mut())) {
-            (Some(b), Some(wear)) if !self.incremental => wear.take(&b.flat, blocks),
+            (Some(b), Some(wear)) if self.limits.is_none() => wear.take(&b.flat, blocks),
             _ => Vec::new(),
         };
         let job = Arc::new(FileJob {

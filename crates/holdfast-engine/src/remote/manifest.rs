@@ -31,6 +31,16 @@ struct File {
     checksum: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+struct Range {
+    #[serde(rename = "Timeline")]
+    timeline: u32,
+    #[serde(rename = "Start-LSN")]
+    start: String,
+    #[serde(rename = "End-LSN")]
+    end: String,
+}
+
 /// A server's manifest.
 #[derive(Debug, Deserialize)]
 pub struct Manifest {
@@ -38,6 +48,8 @@ pub struct Manifest {
     system_identifier: Option<u64>,
     #[serde(rename = "Files")]
     files: Vec<File>,
+    #[serde(rename = "WAL-Ranges")]
+    ranges: Vec<Range>,
     #[serde(rename = "Manifest-Checksum")]
     checksum: String,
 }
@@ -66,6 +78,16 @@ impl Manifest {
         Ok(m)
     }
 
+    /// Is it of the backup from `start` to `stop`?
+    pub fn is_of(&self, timeline: TimelineId, start: Lsn, stop: Lsn) -> Result<(), String> {
+        let same =
+            |r: &Range| r.timeline == timeline.0 && r.start.parse() == Ok(start) && r.end.parse() == Ok(stop);
+        match self.ranges.as_slice() {
+            [r] if same(r) => Ok(()),
+            _ => Err("the backup manifest is of another backup".into()),
+        }
+    }
+
     /// `Err`: what did not arrive as the server sent it.
     pub fn compare(&self, system_identifier: u64, mut arrived: Arrived) -> Result<(), String> {
         if self.system_identifier.is_some_and(|id| id != system_identifier) {
@@ -82,9 +104,12 @@ impl Manifest {
             if size != f.size {
                 return Err(format!("`{}` has {size} bytes and should have {}", name(), f.size));
             }
-            if f.algorithm.as_deref() == Some("CRC32C")
-                && f.checksum.as_deref().and_then(unhex).as_deref() != Some(&crc.to_le_bytes())
-            {
+            // It was asked for; without it a file that arrived otherwise would not be noticed.
+            let plain = f.size == 0 && f.checksum.is_none();
+            if !plain && f.algorithm.as_deref() != Some("CRC32C") {
+                return Err(format!("`{}` has no checksum in the backup manifest", name()));
+            }
+            if !plain && f.checksum.as_deref().and_then(unhex).as_deref() != Some(&crc.to_le_bytes()) {
                 return Err(format!("`{}` did not arrive as the server sent it", name()));
             }
         }
@@ -140,12 +165,15 @@ mod tests {
     #[test]
     fn what_we_upload_can_be_read_and_compared() {
         let mut u = Upload::new(7_000_000_000_000_000_000);
-        u.file(b"base/5/1", 8192);
+        u.file(b"base/5/1", 0);
         u.file(b"base/5/2", 0);
         let bytes = u.finish(TimelineId(1), Lsn(0x200_0028), Lsn(0x200_0100));
         let m = Manifest::parse(&bytes).unwrap();
+        let (start, end) = (Lsn(0x200_0028), Lsn(0x200_0100));
+        assert_eq!(m.is_of(TimelineId(1), start, end), Ok(()));
+        assert!(m.is_of(TimelineId(2), start, end).is_err() && m.is_of(TimelineId(1), end, end).is_err());
         let there: Arrived =
-            [(b"base/5/1".to_vec(), (8192, 7)), (b"base/5/2".to_vec(), (0, 0))].into_iter().collect();
+            [(b"base/5/1".to_vec(), (0, 7)), (b"base/5/2".to_vec(), (0, 0))].into_iter().collect();
         assert_eq!(m.compare(7_000_000_000_000_000_000, there.clone()), Ok(()));
         assert!(m.compare(7, there.clone()).unwrap_err().contains("another cluster"));
         let mut less = there.clone();
@@ -164,19 +192,23 @@ mod tests {
 
     #[test]
     fn checksums_are_compared() {
-        let line = |sum: &str| {
+        let of = |algorithm: &str, sum: &str| {
             let body = format!(
                 "{{ \"PostgreSQL-Backup-Manifest-Version\": 1,\n\"Files\": [\n{{ \"Path\": \"a\", \"Size\": 3, \
-                 \"Last-Modified\": \"2026-01-01 00:00:00 GMT\", \"Checksum-Algorithm\": \"CRC32C\", \
+                 \"Last-Modified\": \"2026-01-01 00:00:00 GMT\", \"Checksum-Algorithm\": \"{algorithm}\", \
                  \"Checksum\": \"{sum}\" }}\n],\n\"WAL-Ranges\": [],\n"
             );
             let own = hex(digest(&SHA256, body.as_bytes()).as_ref());
             Manifest::parse(format!("{body}\"Manifest-Checksum\": \"{own}\"}}\n").as_bytes()).unwrap()
         };
+        let line = |sum: &str| of("CRC32C", sum);
         let there: Arrived = [(b"a".to_vec(), (3, 0x0102_0304))].into_iter().collect();
         assert_eq!(line("04030201").compare(1, there.clone()), Ok(()));
         assert!(line("04030202").compare(1, there.clone()).is_err());
-        assert!(line("zz").compare(1, there).is_err());
+        assert!(line("zz").compare(1, there.clone()).is_err());
+        let unsure = of("NONE", "04030201").compare(1, there.clone());
+        assert!(unsure.unwrap_err().contains("no checksum"));
+        assert!(line("04030201").is_of(TimelineId(1), Lsn(1), Lsn(2)).is_err());
     }
 
     proptest! {

@@ -11,6 +11,7 @@
 //!
 //! - [`origin`]: both sessions, and what would make the run fail later
 //! - [`intake`], [`unpack`], [`manifest`], [`tree`]: from the stream to leaves and tasks
+//! - [`summaries`]: whether the server's summaries of its WAL may be used
 //! - [`wal`]: the segments at the end of the stream
 //!
 //! Order: lock, lease, parent not condemned, `BASE_BACKUP`, the stream, its manifest compared with what came,
@@ -21,6 +22,7 @@
 pub mod intake;
 pub mod manifest;
 pub mod origin;
+pub mod summaries;
 pub mod tree;
 pub mod unpack;
 pub mod wal;
@@ -59,8 +61,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use summaries::Limits;
 use tree::Tree;
-use wal::{Folder, Incoming};
+use wal::{Expected, Folder, Incoming, Standing};
 
 /// The first server version with incremental base backups.
 pub(crate) const SUMMARIES_SINCE: u32 = 170_000;
@@ -76,8 +79,8 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
     let cluster = open_cluster(ctx, &vault, &origin.server).await?;
     // It claims no timeline: the archive belongs to the server's own host.
     crate::wal::owner::require_member(ctx)?;
-    let pushed = crate::wal::owner::owner_of(&cluster, origin.server.timeline).await?.is_some();
-    origin.in_archive = origin.archiver_works && (origin.in_archive || pushed);
+    let owned = crate::wal::owner::owner_of(&cluster, origin.timeline).await?.is_some();
+    origin.in_archive = origin.in_archive || (origin.archiver_works && owned);
     bury_dead_runs(ctx, &cluster).await?;
     let plan = plan::plan(&cluster, &origin.server, options.kind).await?;
     if options.kind == KindWanted::Incremental && plan.parent.is_none() {
@@ -102,10 +105,12 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
         run: run.clone(),
         started_at,
         plan,
+        standing: Standing { owned, pushes: origin.pushes },
         origin,
         options,
         begun,
         folder,
+
         warnings: Vec::new(),
         changes: ChangeSource::default(),
     };
@@ -127,9 +132,18 @@ struct Job<'a> {
     options: &'a BackupOptions,
     begun: Instant,
     folder: Folder,
+    standing: Standing,
     warnings: Vec<String>,
     /// How changed blocks are found; set when the backup has started.
     changes: ChangeSource,
+}
+
+/// A backup that the server has started.
+struct Begun {
+    session: Replication,
+    started: Started,
+    /// Only of one that goes by the server's summaries.
+    limits: Option<Limits>,
 }
 
 /// What the stream gave.
@@ -155,17 +169,13 @@ impl Job<'_> {
             Some(p) => Some(PointReader::open(set.clone(), p).await?),
             None => None,
         };
-        let (mut session, started) = self.start(reader.as_ref()).await?;
-        let incremental = self.changes.method == "wal-summaries";
+        let Begun { mut session, started, limits } = self.start(reader.as_ref()).await?;
         let checkpoint_seconds = waited.elapsed().as_secs_f64();
         // A standby begins at its last restartpoint, which may well lie before the parent's end.
         if let Some(p) = &self.plan.parent
             && !self.origin.server.in_recovery
             && let Err(why) = plan::still_usable(p, started.start_lsn, started.timeline)
         {
-            if incremental {
-                return Err(EngineError::failed(why, "run it again with --full"));
-            }
             self.ctx.monitor.warning(format!("making a full: {why}"));
             self.changes = ChangeSource { exact: self.changes.exact, ..ChangeSource::new("all", &why) };
             self.plan = BackupPlan {
@@ -178,12 +188,12 @@ impl Job<'_> {
         }
         let copy_started_at = jiff::Timestamp::now();
         let copying = Instant::now();
-        let mut taken = self.copy(&mut session, &started, reader, set, incremental).await?;
+        let mut taken = self.copy(&mut session, &started, reader, set, limits).await?;
         for n in session.take_notices() {
             self.warn(format!("the server says: {n}"));
         }
         let copy_seconds = copying.elapsed().as_secs_f64();
-        self.check_arrived(&mut taken.received)?;
+        self.check_arrived(&mut taken, &started)?;
         let control = ControlFile::parse(&taken.received.control)
             .map_err(|e| PgError::Protocol(format!("the control file that came: {e}")))?;
         self.check_server(&taken, &started, &control)?;
@@ -201,7 +211,9 @@ impl Job<'_> {
         let (read_bytes, rewritten_bytes) = (taken.read_bytes, taken.copied.rewritten_bytes);
         let mut point = self.point(taken, &started, &control, copy_started_at, stop_time)?;
         point.databases = databases;
-        self.cluster.commit_point(point.clone()).await?;
+        let (until, warned) = crate::lock::before_commit(&self.cluster, &point, &*self.ctx.monitor).await?;
+        self.warnings.extend(warned.iter().cloned());
+        self.cluster.commit_point_until(point.clone(), until).await?;
         Ok(BackupReport {
             reason: match self.plan.parent {
                 Some(_) => self.changes.reason.clone(),
@@ -233,7 +245,7 @@ impl Job<'_> {
         let name: String =
             self.run.to_string().to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         let made = async {
-            let mut s = Replication::connect(self.ctx.conninfo()?).await?;
+            let mut s = self.origin.replication(self.ctx).await?;
             s.keep_wal(&format!("holdfast_{name}")).await?;
             Ok::<_, EngineError>(s)
         };
@@ -250,7 +262,7 @@ impl Job<'_> {
     }
 
     /// Starts the backup, in the way that brings the least.
-    async fn start(&mut self, reader: Option<&PointReader>) -> Result<(Replication, Started)> {
+    async fn start(&mut self, reader: Option<&PointReader>) -> Result<Begun> {
         let exact = self.hints_are_logged();
         let mut asked = BaseBackup {
             label: format!("holdfast {}", self.run),
@@ -260,18 +272,22 @@ impl Job<'_> {
             max_rate: self.ctx.policy.tuning.rate.map_or(0, |r| r.0),
         };
         if let (Some(reader), Some(parent)) = (reader, self.plan.parent.clone()) {
-            let why = match self.no_summaries() {
+            let why = match self.no_summaries(&parent) {
                 Some(why) => why,
                 None => {
                     self.ctx.monitor.phase("telling the server what there is");
                     asked.incremental = true;
                     match self.start_incremental(&asked, reader, &parent).await {
-                        Ok((session, started)) => {
+                        Ok((session, started, Ok(limits))) => {
                             let text = format!("the server's summaries of its wal since {}", parent.id);
                             self.changes = ChangeSource::new("wal-summaries", &text);
-                            self.changes.exact =
-                                exact && parent.changes.exact && parent.timeline == started.timeline;
-                            return Ok((session, started));
+                            self.changes.exact = exact && parent.changes.exact;
+                            return Ok(Begun { session, started, limits: Some(limits) });
+                        }
+                        // The server ends that backup when it finds its session closed.
+                        Ok((session, _, Err(why))) => {
+                            drop(session);
+                            why
                         }
                         // What the server says of the manifest or its summaries; anything else is a fault.
                         Err(EngineError::Pg(PgError::Query { why, .. })) => why,
@@ -288,38 +304,34 @@ impl Job<'_> {
         self.changes.exact = exact;
         asked.incremental = false;
         self.ctx.monitor.phase("waiting for a checkpoint");
-        let mut session = Replication::connect(self.ctx.conninfo()?).await?;
+        let mut session = self.origin.replication(self.ctx).await?;
         let started = session.base_backup(&asked).await?;
-        Ok((session, started))
+        Ok(Begun { session, started, limits: None })
     }
 
     /// Why the server cannot tell what changed.
-    fn no_summaries(&self) -> Option<String> {
-        let s = &self.origin.server;
-        if s.version_num < SUMMARIES_SINCE {
-            return Some("servers before 17 keep no summaries of their wal".into());
-        }
-        if s.setting("summarize_wal") != "on" {
-            return Some("summarize_wal is off".into());
-        }
-        self.options.reread.map(|_| "all pages were asked for (--reread)".into())
+    fn no_summaries(&self, parent: &Point) -> Option<String> {
+        summaries::unfit(&self.origin, parent)
+            .or_else(|| self.options.reread.map(|_| "all pages were asked for (--reread)".into()))
     }
 
+    /// The inner error: why what the server sends must not be used.
     async fn start_incremental(
         &self,
         asked: &BaseBackup,
         reader: &PointReader,
         parent: &Point,
-    ) -> Result<(Replication, Started)> {
+    ) -> Result<(Replication, Started, Result<Limits, String>)> {
         let mut upload = Upload::new(parent.server.system_identifier);
         let bs = self.origin.server.block_size;
         Tree::relations(reader, bs, &mut |path, size| upload.file(path, size)).await?;
         let bytes = upload.finish(parent.timeline, parent.redo_lsn, parent.stop_lsn);
-        let mut session = Replication::connect(self.ctx.conninfo()?).await?;
+        let mut session = self.origin.replication(self.ctx).await?;
         session.upload_manifest(&bytes).await?;
         self.ctx.monitor.phase("waiting for a checkpoint");
         let started = session.base_backup(asked).await?;
-        Ok((session, started))
+        let limits = summaries::limits(&self.origin, &self.cluster, parent, &started).await;
+        Ok((session, started, limits))
     }
 
     /// Does every change of a page of this server have a record?
@@ -335,9 +347,10 @@ impl Job<'_> {
         started: &Started,
         reader: Option<PointReader>,
         set: PackSet,
-        incremental: bool,
+        limits: Option<Limits>,
     ) -> Result<Taken> {
         let ctx = self.ctx;
+        let incremental = limits.is_some();
         let rt = tokio::runtime::Handle::current();
         let bs = self.origin.server.block_size;
         let pack_size = self.policy_vault.pack_size.0;
@@ -380,7 +393,7 @@ impl Job<'_> {
         let collector =
             Collector::new(self.cluster.clone(), self.run.clone(), set, rt.clone(), (bs, pack_size), known)?;
         let geometry = (bs, self.origin.server.segment_blocks);
-        let of_stream = (incremental, self.origin.root_mode);
+        let of_stream = (limits, self.origin.root_mode);
         let (compression, workers) = (self.policy_vault.compression, ctx.workers());
         let (feed, fed) = tokio::sync::mpsc::channel(64);
         let mut incoming = Incoming::new(
@@ -389,7 +402,12 @@ impl Job<'_> {
             self.policy_vault.wal_compression,
             self.folder.path().to_path_buf(),
             rt,
-            (self.origin.in_archive, started.timeline),
+            Expected {
+                timeline: started.timeline,
+                in_recovery: self.origin.server.in_recovery,
+                archiver_works: self.origin.in_archive || self.origin.pushes,
+                standing: self.standing,
+            },
         );
         let work = {
             let shared = shared.clone();
@@ -403,61 +421,77 @@ impl Job<'_> {
             })
         };
         tokio::pin!(work);
-        let pump = async {
-            while let Some(p) = session.piece().await? {
-                if feed.send(Feed::Piece(p)).await.is_err() {
-                    return Err(EngineError::Cancelled);
-                }
-            }
-            let stop = session.end_backup().await?;
-            feed.send(Feed::End).await.map_err(|_| EngineError::Cancelled)?;
-            drop(feed);
-            Ok(stop)
-        };
-        tokio::pin!(pump);
-        let mut stop: Option<(Lsn, TimelineId)> = None;
-        let mut asked = Instant::now();
-        let in_recovery = self.origin.server.in_recovery;
-        let failed: EngineError = loop {
-            tokio::select! {
-                done = &mut work => {
-                    let done = done.map_err(|e| EngineError::Worker(e.to_string()))?;
-                    let (copied, received, wal) = done?;
-                    let stop = stop.ok_or(EngineError::Cancelled)?;
-                    let read_bytes = shared.read_bytes.load(Ordering::Relaxed);
-                    return Ok(Taken { copied, received, stop, wal, read_bytes });
-                }
-                sent = &mut pump, if stop.is_none() => match sent {
-                    Ok(s) => stop = Some(s),
-                    // The other side says why.
-                    Err(EngineError::Cancelled) => {
-                        let done = (&mut work).await.map_err(|e| EngineError::Worker(e.to_string()))?;
-                        break done.err().unwrap_or(EngineError::Cancelled);
+        let mut working = true;
+        let failed = {
+            let pump = async {
+                while let Some(p) = session.piece().await? {
+                    if feed.send(Feed::Piece(p)).await.is_err() {
+                        return Err(EngineError::Cancelled);
                     }
-                    Err(e) => break e,
-                },
-                () = tokio::time::sleep(Duration::from_millis(20)) => {
-                    let wanted = shared.want_lsn.swap(false, Ordering::Relaxed);
-                    if wanted || asked.elapsed() > Duration::from_secs(5) {
-                        asked = Instant::now();
-                        match insert_lsn(&self.origin.session, in_recovery).await {
-                            Ok(lsn) => shared.insert_lsn.store(lsn.0, Ordering::Relaxed),
-                            Err(e) => break e.into(),
+                }
+                let stop = session.end_backup().await?;
+                feed.send(Feed::End).await.map_err(|_| EngineError::Cancelled)?;
+                drop(feed);
+                Ok(stop)
+            };
+            tokio::pin!(pump);
+            let mut stop: Option<(Lsn, TimelineId)> = None;
+            let mut asked = Instant::now();
+            let in_recovery = self.origin.server.in_recovery;
+            loop {
+                tokio::select! {
+                    done = &mut work => {
+                        working = false;
+                        let (copied, received, wal) = match done {
+                            Ok(Ok(all)) => all,
+                            Ok(Err(e)) => break e,
+                            Err(e) => break EngineError::Worker(e.to_string()),
+                        };
+                        let Some(stop) = stop else { break EngineError::Cancelled };
+                        let read_bytes = shared.read_bytes.load(Ordering::Relaxed);
+                        return Ok(Taken { copied, received, stop, wal, read_bytes });
+                    }
+                    sent = &mut pump, if stop.is_none() => match sent {
+                        Ok(s) => stop = Some(s),
+                        // The other side says why.
+                        Err(EngineError::Cancelled) => {
+                            working = false;
+                            break match (&mut work).await {
+                                Ok(done) => done.err().unwrap_or(EngineError::Cancelled),
+                                Err(e) => EngineError::Worker(e.to_string()),
+                            };
+                        }
+                        Err(e) => break e,
+                    },
+                    () = tokio::time::sleep(Duration::from_millis(20)) => {
+                        let wanted = shared.want_lsn.swap(false, Ordering::Relaxed);
+                        if wanted || asked.elapsed() > Duration::from_secs(5) {
+                            asked = Instant::now();
+                            match insert_lsn(&self.origin.session, in_recovery).await {
+                                Ok(lsn) => shared.insert_lsn.store(lsn.0, Ordering::Relaxed),
+                                Err(e) => break e.into(),
+                            }
                         }
                     }
                 }
             }
         };
-        // The threads end by themselves; nothing of them is used.
+        // The feed is closed by now. Nothing may be written once the run has left word of its failure.
         shared.stop.store(true, Ordering::Relaxed);
+        if working {
+            let _ = work.await;
+        }
         Err(failed)
     }
 
     /// The server's manifest against what came.
-    fn check_arrived(&self, received: &mut Received) -> Result<()> {
+    fn check_arrived(&self, taken: &mut Taken, started: &Started) -> Result<()> {
         let bad = |why: String| EngineError::failed(why, "run it again; if it comes back, check the network");
-        let manifest = Manifest::parse(&received.manifest).map_err(bad)?;
-        let arrived = std::mem::take(&mut received.arrived);
+        let manifest = Manifest::parse(&taken.received.manifest).map_err(bad)?;
+        if taken.stop.1 == started.timeline {
+            manifest.is_of(started.timeline, started.start_lsn, taken.stop.0).map_err(bad)?;
+        }
+        let arrived = std::mem::take(&mut taken.received.arrived);
         manifest.compare(self.origin.server.system_identifier, arrived).map_err(bad)
     }
 
@@ -472,6 +506,10 @@ impl Job<'_> {
             return Err(again("the timeline changed during the backup"));
         }
         // A copy in recovery is none: it stops somewhere, and its history is its own.
+        if self.origin.server.in_recovery != taken.received.standby_signal && !self.origin.server.in_recovery
+        {
+            return Err(again("the backup came from a standby, and the server that was asked is none"));
+        }
         if self.origin.server.in_recovery && !taken.received.standby_signal {
             return Err(EngineError::refused(
                 "the server is in recovery and is no standby",

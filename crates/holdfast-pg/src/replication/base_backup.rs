@@ -4,7 +4,7 @@
 //! Use: [`Replication::base_backup`], then [`Replication::piece`] until it gives `None`, then
 //! [`Replication::end_backup`]. An error of the server ends the copy; the session can be used on.
 
-use super::command::{Row, column, quoted, row};
+use super::command::{Room, Row, column, quoted, row};
 use super::wire::{Replication, Said, odd, take_text};
 use crate::error::{PgError, Result};
 use bytes::{Buf, Bytes, BytesMut};
@@ -131,10 +131,15 @@ impl Replication {
         const WHAT: &str = "base_backup";
         self.ask(&asked.command()).await?;
         let mut rows: Vec<Vec<Row>> = Vec::new();
+        let mut room = Room::default();
         loop {
             match self.message().await? {
-                Message::RowDescription(_) => rows.push(Vec::new()),
+                Message::RowDescription(_) => {
+                    room.take(0)?;
+                    rows.push(Vec::new());
+                }
                 Message::DataRow(d) => {
+                    room.take(d.buffer().len())?;
                     rows.last_mut().ok_or_else(|| odd("a row without a head"))?.push(row(&d)?);
                 }
                 Message::CommandComplete(_) => {}

@@ -29,6 +29,26 @@ pub(super) fn row(body: &DataRowBody) -> Result<Row> {
     Ok(out)
 }
 
+/// How much one command may answer: no list of tablespaces is longer, and a server may be hostile.
+#[derive(Debug)]
+pub(super) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Room(16 << 20)
+    }
+}
+
+impl Room {
+    /// Before a row of so many bytes is kept.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<()> {
+        const OF_A_ROW: usize = 256;
+        let left = self.0.checked_sub(bytes.saturating_add(OF_A_ROW));
+        self.0 = left.ok_or_else(|| odd("the server's answer has no end"))?;
+        Ok(())
+    }
+}
+
 /// A column that must be there.
 pub(super) fn column<T: std::str::FromStr>(row: &Row, n: usize, what: &str) -> Result<T> {
     let text = row.get(n).and_then(Option::as_ref).ok_or_else(|| odd(format!("there is no {what}")))?;
@@ -50,9 +70,13 @@ impl Replication {
     /// Reads up to the server's readiness; its error, if there was one.
     pub(super) async fn until_ready(&mut self, mut failed: Option<PgError>, what: &str) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
+        let mut room = Room::default();
         loop {
             match self.message().await {
-                Ok(Message::DataRow(d)) => rows.push(row(&d)?),
+                Ok(Message::DataRow(d)) => {
+                    room.take(d.buffer().len())?;
+                    rows.push(row(&d)?);
+                }
                 Ok(Message::ErrorResponse(e)) => {
                     let said = Said::read(e.fields())?;
                     failed.get_or_insert(said.error(what));
@@ -96,5 +120,18 @@ impl Replication {
     pub async fn keep_wal(&mut self, slot: &str) -> Result<()> {
         self.rows(&format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY PHYSICAL (RESERVE_WAL true)")).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Room;
+
+    #[test]
+    fn answers_have_an_end() {
+        let mut empty = Room::default();
+        assert!((0..100_000).any(|_| empty.take(0).is_err()));
+        assert!(Room::default().take(64 << 20).is_err() && Room::default().take(usize::MAX).is_err());
+        assert!(Room::default().take(4096).is_ok());
     }
 }
