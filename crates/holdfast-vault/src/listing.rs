@@ -1,14 +1,13 @@
-//! Listings that may be long: one folder, piece by piece, in bounded memory.
+//! Listings: everything below a folder, one level of it, or one folder piece by piece in bounded memory.
 //!
-//! [`Store::list`] gathers everything below a folder. A WAL archive has a million objects in one folder:
-//! [`Store::visit`] shows them one by one, from a name on, and of a local vault asks the file system only
+//! [`Store::list`] gathers. A WAL archive has a million objects in one folder: [`Store::visit`] shows them one by one, from a name on, and of a local vault asks the file system only
 //! about those that somebody wants.
 
-use crate::error::{Result, StoreErrorKind};
-use crate::store::{Listed, Store, Tries, count, is_staged, stamp, store_error};
-use futures::TryStreamExt;
-use std::io::ErrorKind;
-use std::path::Path;
+mod local;
+
+use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::store::{Listed, Store, Tries, count, stamp, store_error};
+use futures::{StreamExt as _, TryStreamExt as _};
 
 /// What lies directly in a folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +33,104 @@ impl Span<'_> {
 }
 
 impl Store {
+    /// Everything below `folder`, in the order of names. One request per 1,000 objects.
+    pub async fn list(&self, folder: &str) -> Result<Vec<Listed>> {
+        if let Some(root) = &self.local {
+            let out = local::list(root, folder).await?;
+            count(&self.requests().list, 1 + out.len() as u64 / 1000);
+            return Ok(out);
+        }
+        if let Some(v) = self.kept().await? {
+            match v.list(folder).await {
+                Ok(out) => return Ok(out),
+                Err(e) => self.unseen(e).map(|_| ())?,
+            }
+        }
+        let path = self.path(folder);
+        let mut tries = Tries(0);
+        let mut out = loop {
+            match self.collect(folder, self.inner.list(Some(&path)), usize::MAX).await {
+                Ok(out) => break out,
+                Err(e) => tries.again(e).await?,
+            }
+        };
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(out)
+    }
+
+    /// The first object below `folder` whose name sorts after `after`, if the store lists in order.
+    pub async fn first_after(&self, folder: &str, after: &str) -> Result<Option<Listed>> {
+        if self.local.is_some() {
+            return local::first(self, folder, after).await;
+        }
+        if let Some(v) = self.kept().await? {
+            match v.first_after(folder, after).await {
+                Ok(found) => return Ok(found),
+                Err(e) => self.unseen(e).map(|_| ())?,
+            }
+        }
+        let (path, offset) = (self.path(folder), self.path(after));
+        let mut tries = Tries(0);
+        loop {
+            let stream = self.inner.list_with_offset(Some(&path), &offset);
+            match self.collect(folder, stream, 1).await.map(|v| v.into_iter().next()) {
+                Ok(Some(l)) if l.name.as_str() <= after => break,
+                Ok(found) => return Ok(found),
+                Err(e) => tries.again(e).await?,
+            }
+        }
+        // The store starts where it likes (Azurite does): look for ourselves.
+        Ok(self.list(folder).await?.into_iter().find(|l| l.name.as_str() > after))
+    }
+
+    async fn collect(
+        &self,
+        folder: &str,
+        stream: futures::stream::BoxStream<'_, object_store::Result<object_store::ObjectMeta>>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let metas: Vec<_> =
+            stream.take(limit).try_collect().await.or_else(|e| match store_error("list", folder, e) {
+                e if e.kind == StoreErrorKind::NotFound => Ok(Vec::new()),
+                e => Err(e),
+            })?;
+        count(&self.requests().list, 1 + metas.len() as u64 / 1000);
+        Ok(metas
+            .into_iter()
+            .filter_map(|m| {
+                let name = self.relative(&m.location)?;
+                Some(Listed { name, size: m.size, modified: stamp(&m) })
+            })
+            .collect())
+    }
+
+    /// Names of the folders directly below `folder`.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        if let Some(v) = self.kept().await? {
+            match v.folders(folder).await {
+                Ok(out) => return Ok(out),
+                Err(e) => self.unseen(e).map(|_| ())?,
+            }
+        }
+        let path = self.path(folder);
+        let mut tries = Tries(0);
+        loop {
+            count(&self.requests().list, 1);
+            match self.inner.list_with_delimiter(Some(&path)).await {
+                Ok(l) => {
+                    let mut names: Vec<String> =
+                        l.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_string)).collect();
+                    names.sort();
+                    return Ok(names);
+                }
+                Err(e) => match store_error("list", folder, e) {
+                    e if e.kind == StoreErrorKind::NotFound => return Ok(Vec::new()),
+                    e => tries.again(e).await?,
+                },
+            }
+        }
+    }
+
     /// Objects and folders directly in `folder`. One request per 1,000 of them.
     pub async fn level(&self, folder: &str) -> Result<Level> {
         if let Some(v) = self.kept().await? {
@@ -79,7 +176,7 @@ impl Store {
         each: &mut (dyn FnMut(Listed) + Send),
     ) -> Result<()> {
         if let Some(root) = &self.local {
-            return visit_local(root, span, known, each);
+            return local::visit(root, span, known, each).await;
         }
         if let Some(v) = self.kept().await? {
             let mut unknown = |l: Listed| {
@@ -139,116 +236,4 @@ impl Store {
             }
         }
     }
-}
-
-/// What a local vault has below `folder`, in the order of names: one look at each file, where the client of
-/// the store layer takes three.
-pub(crate) fn list_local(root: &Path, folder: &str) -> Result<Vec<Listed>> {
-    let mut out = Vec::new();
-    let mut folders = vec![folder.to_string()];
-    while let Some(folder) = folders.pop() {
-        each_local(root, &folder, &mut |name, e| {
-            // A link, as somebody who moved a part of the vault leaves: what it leads to counts.
-            let meta = match e.file_type() {
-                Ok(t) if t.is_dir() => {
-                    folders.push(name.to_string());
-                    return Ok(());
-                }
-                Ok(t) if t.is_symlink() => std::fs::metadata(e.path()),
-                _ => e.metadata(),
-            };
-            match meta {
-                Ok(meta) if meta.is_dir() => folders.push(name.to_string()),
-                Ok(meta) if meta.is_file() => out.push(listed(name, &meta)),
-                Ok(_) => {}
-                // A sweep was faster.
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-            Ok(())
-        })?;
-    }
-    out.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(out)
-}
-
-/// The first file below `folder` after `after`. A file system lists in no order: one look at every
-/// name, and at one file.
-pub(crate) async fn first_local(store: &Store, folder: &str, after: &str) -> Result<Option<Listed>> {
-    let Some(root) = &store.local else { return Ok(None) };
-    let mut first: Option<String> = None;
-    let mut folders = vec![folder.to_string()];
-    while let Some(folder) = folders.pop() {
-        each_local(root, &folder, &mut |name, e| {
-            // Links are rare: asking what they lead to costs nothing much.
-            if e.file_type()?.is_dir() || e.file_type()?.is_symlink() && e.path().is_dir() {
-                folders.push(name.to_string());
-            } else if name > after && first.as_deref().is_none_or(|f| name < f) {
-                first = Some(name.to_string());
-            }
-            Ok(())
-        })?;
-    }
-    match first {
-        Some(name) => store.head(&name).await,
-        None => Ok(None),
-    }
-}
-
-fn visit_local(
-    root: &Path,
-    span: Span<'_>,
-    known: &(dyn Fn(&str) -> bool + Sync),
-    each: &mut (dyn FnMut(Listed) + Send),
-) -> Result<()> {
-    each_local(root, span.folder, &mut |name, e| {
-        if !span.has(name) || known(name) {
-            return Ok(());
-        }
-        match e.metadata() {
-            Ok(meta) if meta.is_file() => each(listed(name, &meta)),
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-        Ok(())
-    })
-}
-
-/// The entries of one folder by their whole names, but for writes that were cut.
-fn each_local(
-    root: &Path,
-    folder: &str,
-    each: &mut dyn FnMut(&str, &std::fs::DirEntry) -> std::io::Result<()>,
-) -> Result<()> {
-    let failed = |source: std::io::Error| {
-        let kind = match source.kind() {
-            ErrorKind::PermissionDenied => StoreErrorKind::Denied,
-            _ => StoreErrorKind::Transient,
-        };
-        crate::StoreError { op: "list", name: folder.into(), kind, source: Some(Box::new(source)) }
-    };
-    let entries = match std::fs::read_dir(root.join(folder)) {
-        Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
-        Err(e) => return Err(failed(e).into()),
-    };
-    let mut name = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    let start = name.len();
-    for e in entries {
-        let e = e.map_err(failed)?;
-        let file = e.file_name();
-        let Some(file) = file.to_str().filter(|f| !is_staged(f)) else { continue };
-        name.truncate(start);
-        name.push_str(file);
-        each(&name, &e).map_err(failed)?;
-    }
-    Ok(())
-}
-
-fn listed(name: &str, meta: &std::fs::Metadata) -> Listed {
-    let modified: jiff::Timestamp = meta.modified().ok().and_then(|t| t.try_into().ok()).unwrap_or_default();
-    // As exact as other listings: times are compared.
-    let modified = jiff::Timestamp::from_microsecond(modified.as_microsecond()).unwrap_or_default();
-    Listed { name: name.to_string(), size: meta.len(), modified }
 }
