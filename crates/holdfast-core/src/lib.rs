@@ -3,7 +3,8 @@
 //! Everything that two parts of Holdfast have to agree on lives here: positions in the write-ahead
 //! log ([`lsn`]), names of databases and runs ([`id`]), instants and spans of time ([`time`]),
 //! byte counts ([`size`]), secrets that do not print ([`secret`]), the policy file as it is written
-//! and as it is meant ([`policy`]), which recovery points stay ([`retention`]), exit codes ([`exit`])
+//! and as it is meant ([`policy`]), which recovery points stay ([`retention`]), the port to Amazon's
+//! managed databases ([`managed`]), exit codes ([`exit`])
 //! and the [`monitor`] through which library code reports what it does. Nothing here opens a file or
 //! a socket.
 
@@ -11,6 +12,7 @@ pub mod conninfo;
 pub mod exit;
 pub mod id;
 pub mod lsn;
+pub mod managed;
 pub mod monitor;
 pub mod policy;
 pub mod retention;
