@@ -1,6 +1,7 @@
 //! What can go wrong in an operation, and how the program ends then.
 
 use holdfast_core::ExitCode;
+use holdfast_core::managed::{ErrorKind, ManagedError};
 use holdfast_core::time::TimeError;
 use holdfast_pg::PgError;
 use holdfast_vault::{StoreErrorKind, VaultError};
@@ -14,6 +15,12 @@ pub enum EngineError {
     Pg(#[from] PgError),
     #[error(transparent)]
     Time(#[from] TimeError),
+    /// The provider of a managed database.
+    #[error(transparent)]
+    Cloud(Box<ManagedError>),
+    /// What was started goes on at the provider; the same command waits for it again.
+    #[error("{what}")]
+    NotYet { what: String, hint: String },
     #[error("cannot {op} `{path}`")]
     Io {
         op: &'static str,
@@ -38,6 +45,13 @@ pub enum EngineError {
     Failed { what: String, hint: String },
     #[error("a worker thread failed: {0}")]
     Worker(String),
+}
+
+// A box by hand: an error of the provider is five times the size of any other.
+impl From<ManagedError> for EngineError {
+    fn from(e: ManagedError) -> Self {
+        EngineError::Cloud(Box::new(e))
+    }
 }
 
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
@@ -89,6 +103,17 @@ impl EngineError {
             EngineError::Pg(PgError::Conninfo(_)) | EngineError::Time(_) | EngineError::Usage { .. } => {
                 ExitCode::Usage
             }
+            EngineError::Cloud(e) => match &e.kind {
+                ErrorKind::NotFound => ExitCode::NotFound,
+                ErrorKind::Denied { .. } | ErrorKind::NoCredentials => ExitCode::Auth,
+                ErrorKind::AlreadyExists | ErrorKind::Locked { .. } | ErrorKind::QuotaExceeded { .. } => {
+                    ExitCode::Refused
+                }
+                ErrorKind::WrongRegion | ErrorKind::InvalidRequest => ExitCode::Usage,
+                ErrorKind::WrongState { .. } => ExitCode::Busy,
+                ErrorKind::Throttled | ErrorKind::Network | ErrorKind::Other => ExitCode::Error,
+            },
+            EngineError::NotYet { .. } => ExitCode::Partial,
             EngineError::NotFound { .. } => ExitCode::NotFound,
             EngineError::Refused { .. } => ExitCode::Refused,
             EngineError::Busy { .. } => ExitCode::Busy,
@@ -109,7 +134,9 @@ impl EngineError {
                 }
                 _ => None,
             },
+            EngineError::Cloud(e) => e.hint(),
             EngineError::NotFound { hint, .. }
+            | EngineError::NotYet { hint, .. }
             | EngineError::Refused { hint, .. }
             | EngineError::Usage { hint, .. }
             | EngineError::Busy { hint, .. }
@@ -125,7 +152,20 @@ impl EngineError {
 
     /// Worth trying again without anyone doing anything.
     pub fn retryable(&self) -> bool {
-        matches!(self, EngineError::Vault(e) if e.retryable())
+        match self {
+            EngineError::Vault(e) => e.retryable(),
+            EngineError::Cloud(e) => e.retryable(),
+            _ => false,
+        }
+    }
+
+    /// An operation at a provider is not over by this: whoever runs it again goes on where it was.
+    pub fn goes_on(&self) -> bool {
+        match self {
+            EngineError::NotYet { .. } | EngineError::Cancelled => true,
+            EngineError::Cloud(e) => e.retryable() || e.kind == ErrorKind::NoCredentials,
+            _ => false,
+        }
     }
 }
 

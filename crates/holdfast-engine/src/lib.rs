@@ -8,6 +8,7 @@ pub mod copy;
 pub mod doctor;
 pub mod error;
 pub mod lock;
+pub mod managed;
 pub mod remote;
 pub mod restore;
 pub mod retention;

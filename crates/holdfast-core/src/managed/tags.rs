@@ -21,6 +21,13 @@ pub const SOURCE: &str = "holdfast:source";
 pub const EXPIRES: &str = "holdfast:expires";
 /// Why it was made, as a person wrote it (cleaned).
 pub const NOTE: &str = "holdfast:note";
+/// ARN of the snapshot that this is a copy of.
+pub const COPY_OF: &str = "holdfast:copy-of";
+pub const COPY_FROM_REGION: &str = "holdfast:copy-from-region";
+/// The moment that the data of a copy shows, RFC 3339: clusters do not report it for copies.
+pub const TAKEN: &str = "holdfast:taken";
+/// When a restore of it was last shown to work, RFC 3339.
+pub const VERIFIED: &str = "holdfast:verified";
 /// The state of a replaced instance: `quarantine`; goes with [`EXPIRES`].
 pub const STATE: &str = "holdfast:state";
 

@@ -1,0 +1,216 @@
+//! A snapshot on demand or by a tier, waited for.
+//!
+//! ```text
+//! describe the source ──▶ name and tags decided, written down ──▶ create ──▶ wait ──▶ look at it
+//! ```
+//!
+//! The command ends with 0 only when the snapshot is `available`: "before a change" scripts hang on that. A source
+//! that is busy (`backing-up`, `modifying`) is waited for, one that is stopped or failed is refused: AWS takes
+//! snapshots of available sources only (provider rules §5b).
+//!
+//! Crash: before `create` nothing exists; after it the name is in the journal, and the same command goes on waiting.
+//! A snapshot that failed is removed, because it counts against the quota and restores nothing.
+
+use super::journal::{Ended, Operation, Outline};
+use super::names::{Parts, snapshot_name};
+use super::wait::Answer;
+use super::{Managed, operation};
+use crate::error::{EngineError, Result};
+use holdfast_core::managed::{
+    Database, ErrorKind, NewSnapshot, Snapshot, SnapshotRef, Source, Tags, tags as keys,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+const VERB: &str = "backup";
+
+/// What is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// A tier of the policy; `None` for one made by hand, which no rule but its own tags expires.
+    pub tier: Option<String>,
+    /// Pattern of the name; [`super::names::DEFAULT_PATTERN`] if empty.
+    pub pattern: String,
+    /// The policy's and the command line's.
+    pub tags: Tags,
+    /// Why it is made.
+    pub note: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Step {
+    Create,
+    Wait,
+}
+
+/// What is written down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct State {
+    source: Source,
+    snapshot: SnapshotRef,
+    tags: Tags,
+    tier: Option<String>,
+    next: Step,
+    /// Filled at the end: what it looks like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made: Option<Snapshot>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub operation: String,
+    /// True if an earlier, killed run had begun it.
+    pub resumed: bool,
+    pub snapshot: Snapshot,
+    pub seconds: f64,
+    pub warnings: Vec<String>,
+}
+
+/// Makes a snapshot, or goes on with one that an earlier run began.
+pub async fn run(m: &Managed, request: &Request) -> Result<Report> {
+    let _lock = m.state.lock_run(&m.name)?;
+    let mut went_on = None;
+    for outline in m.journal.unfinished(Some(VERB), Some(m.name.as_str()))? {
+        let op: Operation<State> = m.journal.resume(outline)?;
+        m.monitor.info(format!(
+            "going on with snapshot `{}`, begun {} and not finished",
+            op.state().snapshot,
+            holdfast_core::time::short(op.record.begun)
+        ));
+        went_on = Some(finish(m, op, true).await?);
+    }
+    // It is what this run was started for, unless somebody asks for a snapshot with a reason of its own.
+    let asked_again = |r: &Report| {
+        r.snapshot.tags.get(keys::TIER) == request.tier.as_deref()
+            && r.snapshot.tags.get(keys::NOTE).unwrap_or_default() == keys::clean_value(&request.note)
+    };
+    if let Some(report) = went_on.filter(asked_again) {
+        return Ok(report);
+    }
+    let database = ready(m).await?;
+    let now = Timestamp::now();
+    let snapshot =
+        SnapshotRef { engine: m.source.engine, region: m.source.region.clone(), id: name(m, request, now)? };
+    let state = State {
+        source: m.source.clone(),
+        snapshot,
+        tags: tags(m, request, &database),
+        tier: request.tier.clone(),
+        next: Step::Create,
+        made: None,
+    };
+    let op = m.journal.begin(VERB, m.name.as_str(), now, state)?;
+    finish(m, op, false).await
+}
+
+/// The names of snapshots that are under way: nobody removes them.
+pub(super) fn under_way(outlines: &[Outline]) -> impl Iterator<Item = &str> {
+    outlines.iter().filter(|o| o.verb == VERB).filter_map(|o| o.state["snapshot"]["id"].as_str())
+}
+
+fn name(m: &Managed, request: &Request, at: Timestamp) -> Result<String> {
+    let pattern = match request.pattern.as_str() {
+        "" => super::names::DEFAULT_PATTERN,
+        p => p,
+    };
+    let tier = request.tier.as_deref().unwrap_or("manual");
+    snapshot_name(pattern, Parts { db: m.name.as_str(), source: &m.source.id, tier, at })
+}
+
+fn tags(m: &Managed, request: &Request, database: &Database) -> Tags {
+    let mut tags = request.tags.clone();
+    tags.set(keys::DATABASE, m.name.as_str());
+    tags.set(keys::SOURCE, &database.resource_id);
+    if let Some(tier) = &request.tier {
+        tags.set(keys::TIER, tier);
+    }
+    if !request.note.is_empty() {
+        tags.set(keys::NOTE, &request.note);
+    }
+    tags
+}
+
+/// The source, once it can be backed up.
+async fn ready(m: &Managed) -> Result<Database> {
+    let what = format!("source `{}`", m.source);
+    m.pace
+        .until(&what, &*m.monitor, async || {
+            let d = m.cloud.describe(&m.source).await?;
+            if d.status.is_stopped() || d.status.is_deleting() {
+                return Ok(Answer::Failed(format!("it is `{}`: AWS takes no snapshot of it", d.status)));
+            }
+            let status = d.status.clone();
+            Ok(Answer::of(&status, None, d))
+        })
+        .await
+}
+
+async fn finish(m: &Managed, mut op: Operation<State>, resumed: bool) -> Result<Report> {
+    let begun = std::time::Instant::now();
+    let result = steps(m, &mut op).await;
+    match result {
+        Ok(snapshot) => {
+            let mut warnings = Vec::new();
+            if !snapshot.encrypted {
+                warnings.push(format!(
+                    "snapshot `{}` is not encrypted, because its source is not: copy it with a key",
+                    snapshot.at
+                ));
+            }
+            op.advance(Timestamp::now(), |s| s.made = Some(snapshot.clone()))?;
+            let record = op.end(Timestamp::now(), Ended::Succeeded)?;
+            let seconds = begun.elapsed().as_secs_f64();
+            Ok(Report { operation: record.id, resumed, snapshot, seconds, warnings })
+        }
+        Err(e) => {
+            // What passes is gone on with by the next run; what does not is over.
+            if !e.goes_on() {
+                op.end(Timestamp::now(), Ended::Failed(e.to_string()))?;
+            }
+            Err(e)
+        }
+    }
+}
+
+async fn steps(m: &Managed, op: &mut Operation<State>) -> Result<Snapshot> {
+    let id = operation(op.id())?;
+    let State { source, snapshot: at, tags, .. } = op.state().clone();
+    let what = format!("snapshot `{at}`");
+    if op.state().next == Step::Create {
+        let new = NewSnapshot { id: at.id.clone(), tags };
+        m.pace
+            .until(&what, &*m.monitor, async || {
+                // Between our look and this call its own backup may have begun: that is waited for.
+                m.cloud.create_snapshot(&source, &new, &id).await.map(Answer::Ready)
+            })
+            .await
+            .map_err(explain)?;
+        op.advance(Timestamp::now(), |s| s.next = Step::Wait)?;
+    }
+    let done = m
+        .pace
+        .until(&what, &*m.monitor, async || {
+            let s = m.cloud.snapshot(&at).await?;
+            let (status, percent) = (s.status.clone(), s.percent);
+            Ok(Answer::of(&status, Some(percent), s))
+        })
+        .await;
+    if let Err(EngineError::Failed { .. }) = &done
+        && m.cloud.snapshot(&at).await.is_ok_and(|s| s.status.is_failed())
+    {
+        m.cloud.delete_snapshot(&at).await?;
+    }
+    done
+}
+
+fn explain(e: EngineError) -> EngineError {
+    match &e {
+        EngineError::Cloud(c) if matches!(c.kind, ErrorKind::QuotaExceeded { .. }) => EngineError::refused(
+            c.to_string(),
+            "`holdfast expire --apply` lets go of what the rules do not keep; AWS raises the quota on request",
+        ),
+        _ => e,
+    }
+}

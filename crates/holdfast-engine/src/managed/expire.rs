@@ -1,0 +1,148 @@
+//! What the rules keep of the snapshots that Holdfast made, and removing the rest.
+//!
+//! The rules are those of the native plane ([`holdfast_core::retention`]): the union of all `keep`s, with the same
+//! guards. [`plan`] says for every snapshot whether it stays and why; [`apply`] removes what does not, one by one.
+//!
+//! The rules are for what tiers made. What a person made with `backup` stays until its own end of life
+//! (`--keep-for`), or until it is named. Only what carries Holdfast's tags for this database is looked at, whatever it is called; automated snapshots,
+//! those of AWS Backup and other people's are never counted and never touched (provider rules X19, X27). What is
+//! not `available` counts for nothing and is left alone. A snapshot that a copy is made from stays until the copy
+//! has arrived.
+//!
+//! Crash: every removal stands by itself; the next run decides again from what is there.
+
+use super::copy::{in_use, moment, ours};
+use super::{Managed, backup};
+use crate::error::Result;
+use holdfast_core::managed::{Region, Snapshot, tags as keys};
+use holdfast_core::retention::{Candidate, Decision, Reason, Rules, decide};
+use holdfast_core::{ClusterId, Lsn, RunId, TimelineId};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+
+/// A tag of Holdfast that rules read without its prefix: `holdfast:keep-until`.
+const PREFIX: &str = "holdfast:";
+
+/// One snapshot, and what is said of it.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub snapshot: Snapshot,
+    pub keep: bool,
+    pub reasons: Vec<Reason>,
+    /// Why it stays although no rule wants it: a copy is made from it, or a person made it.
+    pub stays: Option<String>,
+}
+
+/// What would be removed in one region.
+#[derive(Debug)]
+pub struct Plan {
+    pub region: Region,
+    /// Newest first.
+    pub lines: Vec<Line>,
+    pub decision: Decision,
+}
+
+impl Plan {
+    pub fn removed(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|l| !l.keep && l.stays.is_none())
+    }
+}
+
+/// Decides about what Holdfast made of this database in one region. Makes no change.
+pub async fn plan(m: &Managed, region: &Region, rules: &Rules, now: Timestamp) -> Result<Plan> {
+    let (by_rules, by_hand): (Vec<_>, Vec<_>) =
+        ours(m, region).await?.into_iter().partition(|s| s.tags.get(keys::TIER).is_some());
+    let outlines = m.journal.unfinished(None, Some(m.name.as_str()))?;
+    let busy: HashMap<&str, &str> = in_use(&outlines)
+        .map(|id| (id, "a copy of it is under way"))
+        .chain(backup::under_way(&outlines).map(|id| (id, "it is being made")))
+        .collect();
+    let candidates: Vec<Candidate> = by_rules.iter().map(candidate).collect();
+    let decision = decide(&candidates, &[], &BTreeMap::new(), rules, now);
+    let mut by_id: HashMap<RunId, Snapshot> = candidates.iter().map(|c| c.id.clone()).zip(by_rules).collect();
+    let mut lines: Vec<Line> = decision
+        .verdicts
+        .iter()
+        .filter_map(|v| {
+            let snapshot = by_id.remove(&v.id)?;
+            let stays = busy.get(snapshot.at.id.as_str()).map(ToString::to_string);
+            Some(Line { snapshot, keep: v.keep, reasons: v.reasons.clone(), stays })
+        })
+        .collect();
+    lines.extend(by_hand.into_iter().map(|snapshot| {
+        let over = snapshot.tags.expires().is_some_and(|t| t <= now);
+        let stays = busy.get(snapshot.at.id.as_str()).map(ToString::to_string);
+        let stays = stays.or_else(|| (!over).then(|| "made by hand: no rule lets it go".to_string()));
+        Line { keep: !over, reasons: Vec::new(), stays, snapshot }
+    }));
+    lines.sort_by_key(|l| std::cmp::Reverse(moment(&l.snapshot)));
+    Ok(Plan { region: region.clone(), lines, decision })
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    pub removed: Vec<String>,
+    /// Snapshot and reason; what is gone already counts as removed.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Removes what the plan lets go. One that the provider refuses keeps no other.
+pub async fn apply(m: &Managed, plan: &Plan) -> Result<Report> {
+    let _lock = m.state.lock_run(&m.name)?;
+    let mut report = Report::default();
+    for line in plan.removed() {
+        let id = line.snapshot.at.id.clone();
+        m.monitor.phase(&format!("removing snapshot `{id}` in {}", plan.region));
+        match m.cloud.delete_snapshot(&line.snapshot.at).await {
+            Ok(()) => report.removed.push(id),
+            Err(e) => report.failed.push((id, e.to_string())),
+        }
+    }
+    Ok(report)
+}
+
+/// A snapshot as retention sees it. The provider vouches for all that it says, so nothing is in doubt; positions
+/// are seconds, and a source of another resource id is another cluster, which ages out by the same rules.
+fn candidate(s: &Snapshot) -> Candidate {
+    let taken = moment(s).unwrap_or_default();
+    let position = Lsn(u64::try_from(taken.as_second()).unwrap_or(0));
+    let tags = s.tags.iter().map(|(k, v)| (k.strip_prefix(PREFIX).unwrap_or(k).to_string(), v.to_string()));
+    Candidate {
+        id: id_of(s, taken),
+        cluster: cluster_of(s),
+        timeline: TimelineId(1),
+        redo_lsn: position,
+        start_lsn: position,
+        stop_lsn: position,
+        stop_time: taken,
+        // A copy is no younger than what it shows.
+        stored_at: taken,
+        generation: 1,
+        size_bytes: u64::from(s.size_gib) << 30,
+        partial: false,
+        verified: s.tags.get(keys::VERIFIED).and_then(|t| t.parse().ok()),
+        trusted: true,
+        tags: tags.collect(),
+        timeline_history: Vec::new(),
+    }
+}
+
+fn id_of(s: &Snapshot, taken: Timestamp) -> RunId {
+    let [a, b, c, d, e, f, _, _] = digest(&s.arn);
+    RunId::generate(taken).derived([a, b, c, d, e, f])
+}
+
+fn cluster_of(s: &Snapshot) -> ClusterId {
+    let source = s.tags.get(keys::SOURCE).or(s.source_resource_id.as_deref()).unwrap_or(&s.source_id);
+    ClusterId::from_system_identifier(u64::from_le_bytes(digest(source)))
+}
+
+/// The same for the same text: retention wants ids of its own shape.
+fn digest(text: &str) -> [u8; 8] {
+    let whole = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    let mut out = [0; 8];
+    out.iter_mut().zip(whole.as_ref()).for_each(|(o, b)| *o = *b);
+    out
+}
