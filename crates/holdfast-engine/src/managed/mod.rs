@@ -4,6 +4,7 @@
 //! |---|---|
 //! | take a snapshot and wait for it | [`backup`] |
 //! | bring snapshots to another region | [`copy`] |
+//! | what there is, in all regions | [`holdings`] |
 //! | what the rules keep, and removing the rest | [`expire`] |
 //!
 //! The provider does the work, behind the ports of [`holdfast_core::managed`]; here is the order of the steps,
@@ -16,6 +17,7 @@
 pub mod backup;
 pub mod copy;
 pub mod expire;
+pub mod holdings;
 pub mod journal;
 pub mod names;
 pub mod wait;
