@@ -28,6 +28,7 @@ mod locks;
 mod open;
 mod read;
 mod remove;
+pub mod retrieve;
 pub mod s3;
 mod seen;
 pub mod versions;
