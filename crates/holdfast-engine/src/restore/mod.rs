@@ -26,7 +26,7 @@ mod fetch;
 pub mod files;
 mod finish;
 pub mod plan;
-mod retrieve;
+pub mod retrieve;
 pub mod select;
 pub mod settings;
 pub mod surplus;
