@@ -76,6 +76,9 @@ impl ClusterPath {
     pub fn point_index(&self, id: &RunId) -> String {
         format!("{}/points-{id}.index", self.index())
     }
+    pub fn note_index(&self, id: &RunId) -> String {
+        format!("{}/notes-{id}.index", self.index())
+    }
     pub fn wal(&self) -> String {
         format!("{}/wal", self.folder())
     }

@@ -4,6 +4,7 @@
 //! the WAL it needs (by name and digest, R10) and every fact that a later rule could ask for (R11).
 //! It is the commit: the point exists from the moment this object does.
 
+use crate::noteindex::NoteIndex;
 use crate::pointindex::PointIndex;
 use crate::walindex::WalIndex;
 use holdfast_core::{ClusterId, DatabaseName, Lsn, RunId, SegmentName, SegmentSize, TimelineId, VaultId};
@@ -375,6 +376,7 @@ pub enum Body {
     Condemned(Condemned),
     WalIndex(WalIndex),
     PointIndex(PointIndex),
+    NoteIndex(NoteIndex),
     LockLedger(LockLedger),
     /// A file of PostgreSQL's own, base64: a timeline history or a `.backup` file.
     File {

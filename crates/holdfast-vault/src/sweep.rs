@@ -22,6 +22,7 @@ use crate::error::{Result, StoreErrorKind, VaultError};
 use crate::facts::PointFacts;
 use crate::keys::Signer;
 use crate::names::{PackClass, PackId, run_of};
+use crate::noteindex;
 use crate::notes::Notes;
 use crate::point::{Aborted, Body, Condemned, Lease};
 use crate::pointindex;
@@ -130,14 +131,22 @@ struct Leases {
     all: Vec<Listed>,
 }
 
+/// One look at everything.
+struct Look {
+    sweep: Sweep,
+    survey: Survey,
+    /// Notes that stay.
+    notes: Vec<Listed>,
+}
+
 /// What would go now, had everything been condemned. Reads only.
 pub async fn plan(cluster: &ClusterVault, order: &Order) -> Result<Sweep> {
-    Ok(pass(cluster, order, false).await?.0)
+    Ok(pass(cluster, order, false).await?.sweep)
 }
 
 /// One look at everything, in the order that the module's head gives. With `strict` only what was
 /// condemned before leases were listed can go.
-async fn pass(cluster: &ClusterVault, order: &Order, strict: bool) -> Result<(Sweep, Survey)> {
+async fn pass(cluster: &ClusterVault, order: &Order, strict: bool) -> Result<Look> {
     let condemned = condemned(cluster).await?;
     let leases = leases(cluster, &condemned).await?;
     let survey = cluster.survey().await?;
@@ -165,13 +174,14 @@ pub async fn execute(cluster: &ClusterVault, order: &Order, monitor: &dyn Monito
     for c in first.condemn {
         condemn(cluster, c).await?;
     }
-    let (mut sweep, mut survey) = pass(cluster, order, true).await?;
+    let mut look = pass(cluster, order, true).await?;
     for _ in 0..5 {
-        if sweep.unseen.is_empty() {
+        if look.sweep.unseen.is_empty() {
             break;
         }
-        (sweep, survey) = pass(cluster, order, true).await?;
+        look = pass(cluster, order, true).await?;
     }
+    let Look { mut sweep, survey, notes } = look;
     let mut swept = Swept::default();
     settle(cluster, order, &mut sweep).await?;
     // Points first: while a record is there, everything that it needs is.
@@ -183,6 +193,7 @@ pub async fn execute(cluster: &ClusterVault, order: &Order, monitor: &dyn Monito
         }
     }
     pointindex::write(cluster, &survey, &order.host).await?;
+    noteindex::write(cluster, notes, &order.host).await?;
     Ok((sweep, swept))
 }
 
@@ -338,7 +349,7 @@ async fn judge(
     condemned: BTreeSet<RunId>,
     leases: Leases,
     mut survey: Survey,
-) -> Result<(Sweep, Survey)> {
+) -> Result<Look> {
     let mut sweep = Sweep { active: leases.active.keys().cloned().collect(), ..Default::default() };
     let notes = cluster.store().list(&cluster.path().notes()).await?;
     let held = holds(cluster, order, &notes).await?;
@@ -443,12 +454,11 @@ async fn judge(
     // Also one that was declared dead after its point had gone: somebody saw its lease, and no point.
     let stays = |run: &RunId| live.contains(run) || going.contains(run);
     let gone_before = self::removed(cluster, &condemned, noted.into_iter().filter(|run| !stays(run))).await?;
-    for l in notes {
-        let Some(run) = run_folder(&l.name) else { continue };
-        if going.contains(&run) || gone_before.contains(&run) {
-            sweep.litter.push(doomed(l));
-        }
-    }
+    let goes = |l: &Listed| {
+        run_folder(&l.name).is_some_and(|run| going.contains(&run) || gone_before.contains(&run))
+    };
+    let (gone, notes): (Vec<Listed>, Vec<Listed>) = notes.into_iter().partition(goes);
+    sweep.litter.extend(gone.into_iter().map(doomed));
     for l in &leases.all {
         let Some(run) = run_of(&l.name, "lease") else { continue };
         if ended(&run) && !leases.active.contains_key(&run) && old(l, order.dead_after) {
@@ -499,7 +509,7 @@ async fn judge(
             part.clear();
         }
     }
-    Ok((sweep, survey))
+    Ok(Look { sweep, survey, notes })
 }
 
 async fn remove(
