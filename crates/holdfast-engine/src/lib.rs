@@ -7,6 +7,7 @@ pub mod context;
 pub mod copy;
 pub mod doctor;
 pub mod error;
+pub mod heartbeat;
 pub mod lock;
 pub mod remote;
 pub mod restore;

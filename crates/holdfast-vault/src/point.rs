@@ -233,6 +233,16 @@ pub struct Lease {
     pub wal: Vec<SegmentName>,
 }
 
+/// A sign of life of a run that writes nothing else for long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    pub run: RunId,
+    /// The one in its name.
+    pub number: u32,
+    pub at: Timestamp,
+    pub host: String,
+}
+
 /// Stands at a point's name when somebody declared its run dead: a late commit meets it and fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aborted {
@@ -366,6 +376,7 @@ pub enum Body {
     Point(Box<Point>),
     Aborted(Aborted),
     Lease(Lease),
+    Alive(Alive),
     Cluster(Cluster),
     Owner(Owner),
     Verified(Verified),

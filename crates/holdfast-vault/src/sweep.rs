@@ -342,6 +342,11 @@ async fn holds(cluster: &ClusterVault, order: &Order, notes: &[Listed]) -> Resul
     Ok(notes.holds(order.now).map(|h| h.point.clone()).collect())
 }
 
+/// A sign of life, `runs/RUN/alive-NNNN`.
+fn is_sign(name: &str) -> bool {
+    name.rsplit('/').next().is_some_and(|file| file.starts_with("alive-"))
+}
+
 async fn judge(
     cluster: &ClusterVault,
     order: &Order,
@@ -434,6 +439,8 @@ async fn judge(
         match pack_of(&l.name) {
             Some(id) if needed.contains(&id) => sweep.kept_bytes += l.size,
             Some(_) if gone => sweep.packs.push(doomed),
+            // A sign of life says nothing about a run that ended.
+            None if gone && is_sign(&l.name) => sweep.litter.push(doomed),
             _ => sweep.kept_bytes += l.size,
         }
     }
