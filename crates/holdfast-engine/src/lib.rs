@@ -1,5 +1,6 @@
 //! The operations, one folder per verb. Each `mod.rs` reads as a table of contents of its verb.
 
+pub mod away;
 pub mod backup;
 pub mod catalog;
 pub mod checks;
@@ -17,5 +18,6 @@ pub mod users;
 pub mod verify;
 pub mod wal;
 
+pub use away::Away;
 pub use context::Context;
 pub use error::{EngineError, Result};

@@ -2,6 +2,7 @@
 //! PostgreSQL. Crashes, damage and the restore oracle are in `tests/faults` and `tests/oracle`.
 
 mod archiver;
+mod away;
 mod changes;
 mod cli;
 mod cold;

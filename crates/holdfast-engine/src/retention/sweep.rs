@@ -5,7 +5,7 @@
 //! point are aborted after a day without a sign of life, and their packs go.
 
 use super::{Held, Holdings};
-use crate::context::Context;
+use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use crate::state::hostname;
 use holdfast_core::retention::Stretch;
@@ -218,7 +218,9 @@ pub async fn run(ctx: &Context, plan_only: bool) -> Result<Vec<SweepReport>> {
 
 async fn vault(ctx: &Context, v: &holdfast_core::policy::Vault, plan_only: bool) -> Result<Vec<SweepReport>> {
     let mut out = Vec::new();
-    let store = crate::context::open_store(v)?;
+    // Opened first: asking for the time writes, and nothing may be written where no vault is.
+    let opened = open_vault(v).await?;
+    let store = opened.store();
     let now = if plan_only {
         Timestamp::now()
     } else {
@@ -235,7 +237,7 @@ async fn vault(ctx: &Context, v: &holdfast_core::policy::Vault, plan_only: bool)
         }
         now
     };
-    let h = Holdings::read(ctx, v.clone(), now).await?;
+    let h = Holdings::of(ctx, (v.clone(), opened), now, None).await?;
     if !plan_only && !h.vault.keys().can_sign(Signer::Operator) {
         return Err(VaultError::KeyRole("sign as an operator (verify, hold, release, expire, sweep)").into());
     }
