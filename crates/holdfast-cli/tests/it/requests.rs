@@ -75,7 +75,6 @@ impl Counted {
 /// No kind of request more often than `bounds` (`VERB what N`, …) says, and none that is not named there.
 #[track_caller]
 fn at_most(what: &str, found: &Counts, bounds: &str) {
-    eprintln!("{what}: {found:?}");
     let bound = |b: &str| {
         let (kind, n) = b.trim().rsplit_once(' ').expect("a kind and a number");
         (kind.to_owned(), n.parse().expect("a number"))

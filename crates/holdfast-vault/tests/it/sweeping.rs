@@ -548,14 +548,18 @@ async fn signs_of_life_keep_a_slow_run_alive() {
     aged(c.path().lease(&run), 60);
     let order = order(&c, SignedDuration::from_hours(24)).await.unwrap();
     let dead = async || sweep::plan(&c, &order).await.unwrap().dead;
-    assert_eq!(dead().await, [run.clone()]);
+    assert_eq!(dead().await, std::slice::from_ref(&run));
     for n in [1, 2] {
         c.give_sign(&run, n, "model").await.unwrap();
     }
     aged(c.path().alive(&run, 1), 30);
     assert_eq!(dead().await, []);
     let (s, swept) = sweep::execute(&c, &order, &Collect::default()).await.unwrap();
-    assert_eq!((s.active.as_slice(), swept.objects), (&[run.clone()][..], 0), "it is under way: {s:?}");
+    assert_eq!(
+        (s.active.as_slice(), swept.objects),
+        (std::slice::from_ref(&run), 0),
+        "it is under way: {s:?}"
+    );
     // It died after the second one.
     aged(c.path().alive(&run, 2), 25);
     let (s, swept) = sweep::execute(&c, &order, &Collect::default()).await.unwrap();
