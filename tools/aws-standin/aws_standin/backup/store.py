@@ -1,0 +1,3 @@
+class BackupStore:
+    def __init__(self):
+        self.tags = {}
