@@ -14,9 +14,13 @@ def _backend(account, region):
 
 
 def managed(ctx, service="rds"):
-    """The ARN of the AWS-managed key, `alias/aws/rds`."""
-    backend = _backend(ctx.account, ctx.region)
-    return backend.keys[backend.get_key_id_from_alias(f"alias/aws/{service}")].arn
+    """The ARN of the AWS-managed key of a service, as `alias/aws/rds`; moto does not know all of them."""
+    backend, alias = _backend(ctx.account, ctx.region), f"alias/aws/{service}"
+    key_id = backend.get_key_id_from_alias(alias)
+    if key_id is None:
+        key_id = backend.create_key("", "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", f"Default key of {service}", None).id
+        backend.create_alias(key_id, alias)
+    return backend.keys[key_id].arn
 
 
 def resolve(ctx, text, fault="KMSKeyNotAccessibleFault"):

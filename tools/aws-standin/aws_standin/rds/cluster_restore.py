@@ -57,7 +57,7 @@ def from_snapshot(ctx, p):
     return {"DBCluster": clusters.show(ctx, restore_snapshot(ctx, name, snapshot, p))}
 
 
-def restore_snapshot(ctx, name, snapshot, p, on_ready=None, on_fail=None):
+def restore_snapshot(ctx, name, snapshot, p, kind="restore", on_ready=None, on_fail=None):
     """Also what a restore job of AWS Backup does."""
     if snapshot.status != "available":
         raise AwsError("InvalidDBClusterSnapshotStateFault", f"The snapshot {snapshot.name} is not in the available state. (status: {snapshot.status})")
@@ -83,7 +83,7 @@ def restore_snapshot(ctx, name, snapshot, p, on_ready=None, on_fail=None):
         snapshot.readers -= 1
         if on_fail:
             on_fail(fault)
-    cluster = clusters.add(ctx, name, new, vpc, settings.tags(p.get("Tags")), kind="restore", origin=lineage, on_ready=ready, on_fail=failed)
+    cluster = clusters.add(ctx, name, new, vpc, settings.tags(p.get("Tags")), kind=kind, origin=lineage, on_ready=ready, on_fail=failed)
     cluster.endpoint = endpoint_for(ctx, lineage)
     return cluster
 
@@ -109,11 +109,11 @@ def to_point_in_time(ctx, p):
     return {"DBCluster": clusters.show(ctx, restore_backup(ctx, name, backup, source, p))}
 
 
-def restore_backup(ctx, name, backup, source, p, on_ready=None, on_fail=None):
-    kind = p.get("RestoreType", "full-copy")
-    if kind not in ("full-copy", "copy-on-write"):
-        raise invalid(f"Invalid restore type: {kind}")
-    if kind == "copy-on-write":
+def restore_backup(ctx, name, backup, source, p, kind="restore", on_ready=None, on_fail=None):
+    type_ = p.get("RestoreType", "full-copy")
+    if type_ not in ("full-copy", "copy-on-write"):
+        raise invalid(f"Invalid restore type: {type_}")
+    if type_ == "copy-on-write":
         if "RestoreToTime" in p:
             raise combination("RestoreToTime cannot be specified with restore type copy-on-write.")
         if source is None:
@@ -129,7 +129,7 @@ def restore_backup(ctx, name, backup, source, p, on_ready=None, on_fail=None):
     key = _key(ctx, p, backup.key)
     new, vpc = _view(ctx, p, view, view["Engine"], view["EngineVersion"], key, bool(key))
     lineage = [backup.arn, backup.source_arn, backup.resource_id]
-    cluster = clusters.add(ctx, name, new, vpc, settings.tags(p.get("Tags")), kind="restore", origin=lineage, on_ready=on_ready, on_fail=on_fail)
+    cluster = clusters.add(ctx, name, new, vpc, settings.tags(p.get("Tags")), kind=kind, origin=lineage, on_ready=on_ready, on_fail=on_fail)
     cluster.restored_to = when
     cluster.endpoint = endpoint_for(ctx, lineage)
     return cluster

@@ -35,7 +35,7 @@ def check_new(ctx, name, member="DBClusterSnapshotIdentifier"):
     return name
 
 
-def add(ctx, cluster, name, type_, tags=(), taken=None, final=False, on_done=None, on_fail=None):
+def add(ctx, cluster, name, type_, tags=(), taken=None, final=False, kind="snapshot", on_done=None, on_fail=None):
     view = cluster.view
     snapshot = Snapshot(ctx, "cluster-snapshot", name, type_, {
         "DBClusterIdentifier": cluster.name, "Engine": view["Engine"], "EngineVersion": view["EngineVersion"],
@@ -65,7 +65,7 @@ def add(ctx, cluster, name, type_, tags=(), taken=None, final=False, on_done=Non
     if taken is not None:
         done()
         return snapshot
-    snapshot.operation = ctx.world.operation("snapshot", snapshot.arn, ["creating"], done, failed)
+    snapshot.operation = ctx.world.operation(kind, snapshot.arn, ["creating"], done, failed)
     snapshot.hidden = ctx.world.faults.invisible_for("snapshot", snapshot.arn)
     if not final:
         backing_up(ctx, cluster, snapshot)

@@ -60,7 +60,7 @@ def from_snapshot(ctx, p):
     return {"DBInstance": instances.show(ctx, instance)}
 
 
-def restore_snapshot(ctx, name, snapshot, p, on_ready=None, on_fail=None):
+def restore_snapshot(ctx, name, snapshot, p, kind="restore", on_ready=None, on_fail=None):
     """Also what a restore job of AWS Backup does."""
     if snapshot.status != "available":
         raise AwsError("InvalidDBSnapshotStateFault", f"The snapshot {snapshot.name} is not in the available state. (status: {snapshot.status})")
@@ -86,7 +86,7 @@ def restore_snapshot(ctx, name, snapshot, p, on_ready=None, on_fail=None):
         snapshot.readers -= 1
         if on_fail:
             on_fail(fault)
-    instance = instances.add(ctx, name, new, tags, kind="restore", origin=lineage, on_ready=ready, on_fail=failed)
+    instance = instances.add(ctx, name, new, tags, kind=kind, origin=lineage, on_ready=ready, on_fail=failed)
     instance.endpoint = endpoint_for(ctx, lineage)
     return instance
 
@@ -139,7 +139,7 @@ def to_point_in_time(ctx, p):
     return {"DBInstance": instances.show(ctx, instance)}
 
 
-def restore_backup(ctx, name, backup, source, p, on_ready=None, on_fail=None):
+def restore_backup(ctx, name, backup, source, p, kind="restore", on_ready=None, on_fail=None):
     when = moment(ctx, p, backup.window(ctx.world) if backup else None, label="source DB instance")
     if source is not None:
         automated.refresh(backup, source)
@@ -149,7 +149,7 @@ def restore_backup(ctx, name, backup, source, p, on_ready=None, on_fail=None):
             raise AwsError("KMSKeyNotAccessibleFault", f"The KMS key [{backup.key}] of the automated backup is not enabled or not accessible.")
     new = _view(ctx, p, view, view["DBInstanceClass"], view["Engine"], view["EngineVersion"], view["AllocatedStorage"], view["StorageEncrypted"], backup.key)
     lineage = [backup.arn, backup.source_arn, backup.resource_id]
-    instance = instances.add(ctx, name, new, settings.tags(p.get("Tags")), kind="restore", origin=lineage, on_ready=on_ready, on_fail=on_fail)
+    instance = instances.add(ctx, name, new, settings.tags(p.get("Tags")), kind=kind, origin=lineage, on_ready=on_ready, on_fail=on_fail)
     instance.restored_to = when
     instance.endpoint = endpoint_for(ctx, lineage)
     return instance

@@ -75,7 +75,7 @@ def describe_source(instance):
     }
 
 
-def add(ctx, instance, name, type_, tags=(), taken=None, final=False, on_done=None, on_fail=None):
+def add(ctx, instance, name, type_, tags=(), taken=None, final=False, kind="snapshot", on_done=None, on_fail=None):
     """Take a snapshot; with `taken` it is complete at once (an automated one of the past)."""
     snapshot = Snapshot(ctx, "snapshot", name, type_, describe_source(instance), tags)
     snapshot.resource_id = instance.resource_id
@@ -100,7 +100,7 @@ def add(ctx, instance, name, type_, tags=(), taken=None, final=False, on_done=No
     if taken is not None:
         done()
         return snapshot
-    snapshot.operation = ctx.world.operation("snapshot", snapshot.arn, ["creating"], done, failed)
+    snapshot.operation = ctx.world.operation(kind, snapshot.arn, ["creating"], done, failed)
     snapshot.hidden = ctx.world.faults.invisible_for("snapshot", snapshot.arn)
     if not final:
         _backing_up(ctx, instance, snapshot)
