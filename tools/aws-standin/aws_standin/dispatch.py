@@ -9,7 +9,7 @@ import time
 import traceback
 from urllib.parse import parse_qsl
 
-from . import arns, moto_bridge, policy
+from . import arns, kms, moto_bridge, policy
 from .registry import ACTIONS, request_tags, resources
 from .wire import models, query, restjson
 from .wire.errors import AwsError
@@ -67,7 +67,7 @@ def handle(world, request, host):
             _strike(strike, caller, f"{service}:{action}", subjects)
         _authorise(world, caller, service, action, params, subjects, region)
         if model is None:
-            answer = _forward(request, service, caller, action, host)
+            answer = _forward(request, service, caller, action, region, host)
             entry["status"] = answer[0]
         else:
             with world.lock:
@@ -203,7 +203,7 @@ def _run(world, caller, service, action, operation, params, region, request_id):
     return status, [("Content-Type", "application/json"), ("x-amzn-RequestId", request_id)], body
 
 
-def _forward(request, service, caller, action, host):
+def _forward(request, service, caller, action, region, host):
     if service not in moto_bridge.SERVICES:
         raise AwsError("NotImplemented", f"the stand-in does not serve {service}")
     if service == "sts" and action == "GetCallerIdentity":
@@ -212,7 +212,10 @@ def _forward(request, service, caller, action, host):
         value = {"UserId": caller.key, "Account": caller.account, "Arn": caller.arn}
         body = query.render(model.operation_model(action), value, arns.new_uuid())
         return 200, [("Content-Type", "text/xml")], body
-    return moto_bridge.call(request.method, request.target, request.headers, request.body, caller.account, host)
+    body = request.body
+    if service == "kms":
+        body = kms.prepare(caller.account, region, action, body)
+    return moto_bridge.call(request.method, request.target, request.headers, body, caller.account, host)
 
 
 def _error(model, service, request, error, request_id):

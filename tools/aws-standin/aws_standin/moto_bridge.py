@@ -58,15 +58,23 @@ def call(method, target, headers, body, account, host):
 
 
 def reset():
-    """Forget all of moto's state, if it was ever loaded."""
+    """Forget all of moto's state, if it was ever loaded.
+
+    Dropping the backends is enough: moto's own reset first rebuilds each of them, default networks
+    and all, which takes longer than most tests. Only S3's holds files that want closing.
+    """
     import sys
 
     if "moto.core.base_backend" in sys.modules:
-        from moto.core.base_backend import BackendDict
-        from moto.core.model_instances import reset_model_data
+        from moto.core.base_backend import BackendDict, backend_lock
 
-        BackendDict.reset()
-        reset_model_data()
+        with backend_lock:
+            for backend in BackendDict._instances:
+                if backend.service_name == "s3":
+                    for account in backend.values():
+                        account.reset()
+                backend.clear()
+            BackendDict._instances.clear()
 
 
 def warm_up():

@@ -1,6 +1,5 @@
 """Backup retention, windows, storage: the settings whose values AWS checks (provider-rules 5b)."""
 
-import math
 import re
 
 from ..wire.errors import combination, invalid
@@ -87,7 +86,7 @@ def grow(current, wanted):
         raise combination(f"Invalid storage size: requested size {wanted} cannot be less than {current}")
     if wanted == current:
         return current
-    return max(wanted, math.ceil(current * 1.1))
+    return max(wanted, -(-current * 11 // 10))
 
 
 def password(params):

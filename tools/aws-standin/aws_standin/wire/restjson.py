@@ -48,7 +48,7 @@ def parse(operation, labels, query, body):
         where = member.serialization.get("location")
         wire = member.serialization.get("name", name)
         if where == "uri":
-            value[name] = labels[wire]
+            value[name] = _check_text(member, labels[wire], wire)
         elif where == "querystring":
             known_queries.add(wire)
             found = [v for k, v in pairs if k == wire]
@@ -106,7 +106,7 @@ def _bounds(shape, number, wire):
 def _check_text(shape, text, wire):
     if getattr(shape, "enum", None) and text not in shape.enum:
         raise AwsError("InvalidParameterValueException", f"Invalid value for {wire}: {text}")
-    pattern = shape.metadata.get("pattern")
+    pattern = shape._shape_model.get("pattern")  # botocore keeps it nowhere else
     if pattern and not re.search(pattern, text):
         raise AwsError("InvalidParameterValueException", f"{wire} does not match {pattern}")
     return text
@@ -175,4 +175,4 @@ def _to_json(shape, value):
 
 
 def render_error(code, message, error_type="client"):
-    return json.dumps({"Code": code, "Message": message, "message": message, "Type": error_type}).encode()
+    return json.dumps({"__type": code, "Code": code, "Message": message, "message": message, "Type": error_type}).encode()
