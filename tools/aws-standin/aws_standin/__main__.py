@@ -25,7 +25,7 @@ def main():
     server = Server((options.host, options.port), world)
     print(f"aws-standin ready on http://{options.host}:{server.server_address[1]}", flush=True)
     if not options.no_warm_up:
-        threading.Thread(target=moto_bridge.warm_up, daemon=True).start()
+        threading.Thread(target=moto_bridge.load, daemon=True).start()
     try:
         server.serve_forever(poll_interval=0.1)
     except KeyboardInterrupt:

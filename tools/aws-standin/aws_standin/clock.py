@@ -47,6 +47,10 @@ class Clock:
     def at(self, when, action):
         heapq.heappush(self._events, (when, next(self._order), action))
 
+    def pending(self):
+        """The actions that are still to come."""
+        return [action for _, _, action in self._events]
+
     def run_due(self):
         if self._as_of is not None:
             return

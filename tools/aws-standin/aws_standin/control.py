@@ -22,9 +22,12 @@ POST job                  {"id", "state", "message", "region"}: put an AWS Backu
 """
 
 import json
+import time
+import traceback
 from collections import Counter
 
 from . import moto_bridge, policy, seed
+from .lifecycle import Operation
 from .wire.errors import AwsError
 from .world import Context
 
@@ -45,6 +48,9 @@ def handle(world, method, path, body):
     except (ValueError, KeyError, TypeError, AwsError) as error:
         # The control endpoint is for tests: a wrong call must not pass unseen.
         return 400, {"error": f"{type(error).__name__}: {error}"}
+    except Exception as error:
+        traceback.print_exc()
+        return 500, {"error": f"a mistake in the stand-in: {error!r}"}
 
 
 def context(world, given):
@@ -155,7 +161,6 @@ def post_backdate(world, given):
 
 def post_window(world, given):
     from .rds import cluster_snapshots, snapshots
-    import time
 
     ctx = context(world, given)
     resource = find(ctx, given["id"])
@@ -177,9 +182,10 @@ def post_state(world, given):
 
 
 def post_settle(world, _):
-    operations = [event[2].__self__ for event in list(world.clock._events) if hasattr(event[2], "__self__")]
+    owners = [getattr(action, "__self__", None) for action in world.clock.pending()]
+    operations = [owner for owner in owners if isinstance(owner, Operation) and not owner.finished]
     for operation in operations:
-        operation._time_up()
+        operation.finish()
     return {"finished": len(operations)}
 
 

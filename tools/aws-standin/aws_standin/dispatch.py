@@ -5,12 +5,14 @@ permissions, the action itself. Answers are `(status, headers, body)`; `Cut` ask
 close the connection instead.
 """
 
+import fnmatch
 import time
 import traceback
 from urllib.parse import parse_qsl
 
 from . import arns, kms, moto_bridge, policy
 from .registry import ACTIONS, request_tags, resources
+from .credentials import ACCOUNT
 from .wire import models, query, restjson
 from .wire.errors import AwsError
 from .world import Context
@@ -44,7 +46,7 @@ def handle(world, request, host):
         if scope is None:
             form = dict(parse_qsl(request.body.decode("latin-1"))) if request.method == "POST" else {}
             if form.get("Action") in UNSIGNED:
-                return moto_bridge.call(request.method, request.target, request.headers, request.body, "123456789012", host)
+                return moto_bridge.call("sts", form["Action"], request.method, request.target, request.headers, request.body, ACCOUNT, host)
             raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token")
         key, region, service = scope
         if service in ("rds", "backup"):
@@ -121,7 +123,8 @@ def _operation(model, service, request):
 def _strike(strike, caller, action, subjects):
     kind = strike["kind"]
     if kind == "deny":
-        raise denied(caller, action, strike.get("resource", subjects[0]) if "*" not in strike.get("resource", "*") else subjects[0])
+        pattern = strike.get("resource", "*")
+        raise denied(caller, action, next((s for s in subjects if fnmatch.fnmatchcase(s, pattern)), subjects[0]))
     if kind == "delay":
         time.sleep(strike.get("seconds", 1))
     elif kind == "throttle":
@@ -215,7 +218,7 @@ def _forward(request, service, caller, action, region, host):
     body = request.body
     if service == "kms":
         body = kms.prepare(caller.account, region, action, body)
-    return moto_bridge.call(request.method, request.target, request.headers, body, caller.account, host)
+    return moto_bridge.call(service, action, request.method, request.target, request.headers, body, caller.account, host)
 
 
 def _error(model, service, request, error, request_id):

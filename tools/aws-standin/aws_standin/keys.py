@@ -4,13 +4,12 @@ moto happily uses disabled keys; here a key must exist in the right region and b
 (provider-rules 5b: "cross-region needs a key valid in the target").
 """
 
+from . import moto_bridge
 from .wire.errors import AwsError
 
 
 def _backend(account, region):
-    from moto.kms.models import kms_backends
-
-    return kms_backends[account][region]
+    return moto_bridge.backend("kms", account, region)
 
 
 def managed(ctx, service="rds"):

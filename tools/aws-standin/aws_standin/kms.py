@@ -7,6 +7,7 @@ given an ARN (5.2). Requests are looked at before moto gets them.
 import base64
 import json
 
+from . import moto_bridge
 from .wire.errors import AwsError
 
 USES = {"Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "Sign", "CreateGrant"}
@@ -14,13 +15,11 @@ USES = {"Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey", "GenerateDataKeyWi
 
 def prepare(account, region, action, body):
     """The body to hand on; AwsError when the key cannot be used."""
-    from moto.kms.models import kms_backends
-
     try:
         document = json.loads(body)
     except ValueError:
         return body
-    backend = kms_backends[account][region]
+    backend = moto_bridge.backend("kms", account, region)
     named = document.get("KeyId", "")
     if ":key/" in named and named.split(":")[3:5] == [region, account]:
         document["KeyId"] = named.partition(":key/")[2]

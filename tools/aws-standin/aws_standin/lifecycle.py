@@ -26,7 +26,7 @@ class Operation:
         self.polls = 0
         self.finished = False
         self.failure = world.faults.failure_for(kind, subject)
-        world.clock.at(self.started + self.duration, self._time_up)
+        world.clock.at(self.started + self.duration, self.finish)
 
     @property
     def progress(self):
@@ -56,7 +56,8 @@ class Operation:
         elif self.polls > self.polls_needed:
             self._end(failed=False)
 
-    def _time_up(self):
+    def finish(self):
+        """Its time is up."""
         if not self.finished:
             self._end(failed=bool(self.failure))
 

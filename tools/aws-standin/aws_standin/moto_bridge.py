@@ -10,22 +10,43 @@ import threading
 
 SERVICES = {"sts", "iam", "kms", "ec2", "secretsmanager", "route53", "sns", "sqs", "monitoring", "s3", "events", "logs", "ssm"}
 
+# Services whose backends a reset may keep as they are while nothing was changed in them: rebuilding
+# default networks takes longer than most tests.
+KEPT = ("ec2", "kms")
+
 _lock = threading.Lock()
 _app = None
+_touched = set()
 
 
-def app():
+def load():
+    """Import moto, once; two threads that import its circular modules at a time see halves of them."""
     global _app
     with _lock:
         if _app is None:
+            import moto.ec2.models
+            import moto.iam.models
+            import moto.kms.models
+            import moto.sts.models  # noqa: F401
             from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
             _app = DomainDispatcherApplication(create_backend_app)
         return _app
 
 
-def call(method, target, headers, body, account, host):
+def backend(service, account, region):
+    """moto's own backend of ec2, iam, kms or sts."""
+    load()
+    import importlib
+
+    module = importlib.import_module(f"moto.{service}.models")
+    return getattr(module, f"{service}_backends")[account][region]
+
+
+def call(service, action, method, target, headers, body, account, host):
     """(status, headers, body) of moto's answer."""
+    if not action.startswith(("Describe", "List", "Get")):
+        _touched.add(service)
     path, _, query = target.partition("?")
     from urllib.parse import unquote
 
@@ -48,7 +69,7 @@ def call(method, target, headers, body, account, host):
         answer["status"] = int(status.split()[0])
         answer["headers"] = response_headers
 
-    chunks = app()(environ, start_response)
+    chunks = load()(environ, start_response)
     try:
         content = b"".join(chunks)
     finally:
@@ -60,27 +81,21 @@ def call(method, target, headers, body, account, host):
 def reset():
     """Forget all of moto's state, if it was ever loaded.
 
-    Dropping the backends is enough: moto's own reset first rebuilds each of them, default networks
-    and all, which takes longer than most tests. Only S3's holds files that want closing.
+    Dropping the backends is enough: moto's own reset first rebuilds each of them. Only S3's holds
+    files that want closing.
     """
     import sys
 
     if "moto.core.base_backend" in sys.modules:
         from moto.core.base_backend import BackendDict, backend_lock
 
-        with backend_lock:
-            for backend in BackendDict._instances:
-                if backend.service_name == "s3":
-                    for account in backend.values():
+        with _lock, backend_lock:
+            for found in list(BackendDict._instances):
+                if found.service_name in KEPT and found.service_name not in _touched:
+                    continue
+                if found.service_name == "s3":
+                    for account in found.values():
                         account.reset()
-                backend.clear()
-            BackendDict._instances.clear()
-
-
-def warm_up():
-    """Import what nearly every scenario needs, so that the first call is not the slow one."""
-    app()
-    import moto.ec2.models
-    import moto.iam.models
-    import moto.kms.models
-    import moto.sts.models  # noqa: F401
+                found.clear()
+                BackendDict._instances.remove(found)
+            _touched.clear()

@@ -1,12 +1,11 @@
 """Subnets and security groups, which live in moto's EC2."""
 
+from . import moto_bridge
 from .wire.errors import AwsError, invalid
 
 
 def _backend(ctx):
-    from moto.ec2.models import ec2_backends
-
-    return ec2_backends[ctx.account][ctx.region]
+    return moto_bridge.backend("ec2", ctx.account, ctx.region)
 
 
 def default_vpc(ctx):

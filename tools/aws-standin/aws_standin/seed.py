@@ -15,7 +15,7 @@ role       the name of an IAM role that AWS Backup may assume
 
 import json
 
-from . import arns
+from . import arns, moto_bridge
 from .world import Context
 
 DAY = 86400
@@ -41,7 +41,7 @@ def run(world, given):
 
 def _finish(resource):
     resource.hidden = 0
-    resource.operation._time_up()
+    resource.operation.finish()
 
 
 def _database(ctx, spec, kind):
@@ -115,10 +115,8 @@ def _points(ctx, spec):
 
 
 def _role(ctx, name):
-    from moto.iam.models import iam_backends
-
     trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "backup.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
-    backend = iam_backends[ctx.account]["aws"]
+    backend = moto_bridge.backend("iam", ctx.account, "aws")
     if not any(r.name == name for r in backend.roles.values()):
         backend.create_role(name, json.dumps(trust), "/", None, "", [], "3600")
     return f"arn:aws:iam::{ctx.account}:role/{name}"

@@ -229,6 +229,10 @@ def force(ctx, job_id, state, message):
         if job is not None:
             if state not in STATES:
                 raise ValueError(f"unknown state {state}")
+            made = getattr(job, "snapshot", None) or getattr(job, "resource", None)
+            if made is not None and made.busy:
+                made.operation.cancel()
+                made.settled = "failed"
             job.end(ctx, state, message)
             return {"id": job_id, "state": job.state}
     raise ValueError(f"no job {job_id} in {ctx.region}")

@@ -4,7 +4,7 @@ import fnmatch
 import json
 import re
 
-from .. import arns
+from .. import arns, moto_bridge
 from ..wire.errors import AwsError
 from .errors import bad
 
@@ -44,9 +44,7 @@ def check_role(ctx, arn):
         raise bad(f"Invalid IAM role ARN: {arn}")
     if not ctx.world.config.check_roles or arn.endswith(DEFAULT_ROLE):
         return
-    from moto.iam.models import iam_backends
-
-    role = next((r for r in iam_backends[match[1]]["aws"].roles.values() if r.arn == arn), None)
+    role = next((r for r in moto_bridge.backend("iam", match[1], "aws").roles.values() if r.arn == arn), None)
     trusted = role is not None and "backup.amazonaws.com" in json.dumps(role.assume_role_policy_document)
     if not trusted:
         raise bad(f"IAM Role {arn} does not have sufficient permissions to execute: it cannot be assumed by AWS Backup")
