@@ -6,6 +6,7 @@ page_size  never give more records per page than this (AWS: 20 to 100); also for
 lag        seconds between now and LatestRestorableTime (provider-rules 5b: about 300)
 quotas     manual-snapshots, manual-cluster-snapshots, retained-backups, replicated-backups,
            copies-in-flight, cluster-copies-in-flight, instances, clusters
+signatures whether signatures are compared (signature.py)
 check_roles  whether IAM roles named in AWS Backup calls must exist and trust the service
 """
 
@@ -27,6 +28,7 @@ class Config:
         self.lag = 300
         self.quotas = dict(QUOTAS)
         self.check_roles = True
+        self.signatures = True
 
     def polls_for(self, kind):
         return self.poll_overrides.get(kind, self.polls)
@@ -49,7 +51,7 @@ class Config:
                 for name in value:
                     self._known(name, table, key)
                 table.update(value)
-            elif key in ("page_size", "lag", "check_roles"):
+            elif key in ("page_size", "lag", "check_roles", "signatures"):
                 setattr(self, key, value)
             else:
                 raise ValueError(f"unknown setting {key}")
@@ -63,4 +65,5 @@ class Config:
         return {
             "polls": self.polls, "poll_overrides": self.poll_overrides, "durations": self.durations,
             "page_size": self.page_size, "lag": self.lag, "quotas": self.quotas, "check_roles": self.check_roles,
+            "signatures": self.signatures,
         }

@@ -9,7 +9,8 @@ POST config               see config.py
 POST advance              {"seconds": N}
 POST clock                {"frozen": true|false, "speed": X}
 POST faults               one rule or a list (faults.py); DELETE faults removes all
-POST keys                 {"access_key", "account", "arn", "expires_in", "policies": [IAM documents]}
+POST keys                 {"access_key", "secret" (default test), "account", "arn", "token", "expires_in",
+                     "policies": [IAM documents]}
 POST seed                 see seed.py
 POST backdate             {"id", "seconds", "region"}: a database is older, and so is its window
 POST window               {"id", "region"}: its automated backup starts now, and is seen (backing-up)
@@ -120,7 +121,7 @@ def delete_faults(world, _):
 
 
 def post_keys(world, given):
-    unknown = set(given) - {"access_key", "account", "arn", "expires_in", "policies", "token"}
+    unknown = set(given) - {"access_key", "account", "arn", "expires_in", "policies", "token", "secret"}
     if unknown:
         raise ValueError(f"unknown field {sorted(unknown)[0]}")
     rest = {}
@@ -128,8 +129,9 @@ def post_keys(world, given):
         rest["policies"] = [policy.check(d) for d in given["policies"]]
     if "expires_in" in given:
         rest["expires"] = world.now() + given["expires_in"]
-    if "token" in given:
-        rest["token"] = given["token"]
+    for member in ("token", "secret"):
+        if member in given:
+            rest[member] = given[member]
     known = world.credentials.callers.get(given["access_key"])
     account = given.get("account") or (known.account if known else None)
     caller = world.credentials.add(given["access_key"], *([account] if account else []), arn=given.get("arn"), **rest)

@@ -1,9 +1,8 @@
 """Who calls: access keys, sessions, and what the caller may do.
 
 Known are `test`/`test` of account 123456789012, what `POST /_standin/keys` adds, and what moto's
-IAM and STS handed out (AssumeRole, CreateAccessKey). Everything else is `InvalidClientTokenId`. A
-signature must be there and be complete; it is compared only when the control endpoint was told the
-secret's use (`verify: true`), since tests care about who signs, not about HMAC.
+IAM and STS handed out (AssumeRole, CreateAccessKey). Everything else is `InvalidClientTokenId`.
+Signatures are checked (`signature.py`).
 """
 
 import re
@@ -16,8 +15,8 @@ SCOPE = re.compile(r"AWS4-HMAC-SHA256 +Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+
 
 
 class Caller:
-    def __init__(self, key, account, arn, expires=None, policies=None, token=None):
-        self.key, self.account, self.arn = key, account, arn
+    def __init__(self, key, account, arn, secret="test", expires=None, policies=None, token=None):
+        self.key, self.account, self.arn, self.secret = key, account, arn, secret
         # Virtual time after which the key answers ExpiredToken.
         self.expires = expires
         # Parsed IAM policies; None = everything is allowed.
@@ -67,12 +66,12 @@ def _from_moto(key):
         for account, backends in list(sts.sts_backends.items()):
             for role in [r for b in list(backends.values()) for r in b.assumed_roles]:
                 if role.access_key_id == key:
-                    return Caller(key, account, role.arn, expires=role.expiration.timestamp(), token=role.session_token)
+                    return Caller(key, account, role.arn, role.secret_access_key, expires=role.expiration.timestamp(), token=role.session_token)
     iam = sys.modules.get("moto.iam.models")
     if iam:
         for account, backends in list(iam.iam_backends.items()):
             for backend in list(backends.values()):
                 if key in backend.access_keys:
-                    user = backend.access_keys[key].user_name
-                    return Caller(key, account, f"arn:aws:iam::{account}:user/{user}")
+                    found = backend.access_keys[key]
+                    return Caller(key, account, f"arn:aws:iam::{account}:user/{found.user_name}", found.secret_access_key)
     return None

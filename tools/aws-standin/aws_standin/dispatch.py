@@ -10,7 +10,7 @@ import time
 import traceback
 from urllib.parse import parse_qsl
 
-from . import arns, kms, moto_bridge, policy
+from . import arns, ec2, kms, moto_bridge, policy, signature
 from .registry import ACTIONS, request_tags, resources
 from .credentials import ACCOUNT
 from .wire import models, query, restjson
@@ -59,6 +59,8 @@ def handle(world, request, host):
             world.counts[f"{service}:{action}"] += 1
             token = request.headers.get("X-Amz-Security-Token")
             caller = world.credentials.caller(key, world.now(), time.time(), token)
+            if world.config.signatures and "Authorization" in request.headers:
+                signature.check(request, service, caller.secret)
             if operation is not None:
                 params = query.parse(operation, form) if service == "rds" else restjson.parse(operation, labels, request.query, request.body)
                 entry["params"] = {k: "***" if k in SECRETS else v for k, v in params.items()}
@@ -68,6 +70,8 @@ def handle(world, request, host):
         for strike in before:
             _strike(strike, caller, f"{service}:{action}", subjects)
         _authorise(world, caller, service, action, params, subjects, region)
+        if service == "ec2":
+            ec2.check(world, caller.account, region, action, form)
         if model is None:
             answer = _forward(request, service, caller, action, region, host)
             entry["status"] = answer[0]

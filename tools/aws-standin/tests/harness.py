@@ -59,7 +59,7 @@ class Case(unittest.TestCase):
         self.rds, self.rds_west = self.client("rds"), self.client("rds", WEST)
         self.backup, self.backup_west = self.client("backup"), self.client("backup", WEST)
 
-    def client(self, service, region=EAST, key="test", token=None, retries=0):
+    def client(self, service, region=EAST, key="test", token=None, retries=0, secret="test"):
         wanted = (service, region, key, token, retries)
         if wanted not in _clients:
             config = botocore.config.Config(
@@ -67,7 +67,7 @@ class Case(unittest.TestCase):
             )
             _clients[wanted] = _session.client(
                 service, endpoint_url=url(), config=config, region_name=region,
-                aws_access_key_id=key, aws_secret_access_key="test", aws_session_token=token,
+                aws_access_key_id=key, aws_secret_access_key=secret, aws_session_token=token,
             )
         return _clients[wanted]
 

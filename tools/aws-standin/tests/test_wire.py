@@ -4,17 +4,24 @@ import http.client
 import unittest
 import urllib.parse
 
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as Credentials_
 from botocore.exceptions import ClientError
 from harness import ACCOUNT, EAST, Case, url
 
-AUTH = f"AWS4-HMAC-SHA256 Credential=test/20261122/{EAST}/%s/aws4_request, SignedHeaders=host, Signature=0"
+FORM = "application/x-www-form-urlencoded"
 
 
-def raw(method, path, body, service="rds", content_type="application/x-www-form-urlencoded", auth=AUTH):
+def raw(method, path, body, service="rds", content_type=FORM, sign=True, secret="test", **extra):
+    """What no SDK would send, signed as every SDK signs."""
     connection = http.client.HTTPConnection(urllib.parse.urlparse(url()).netloc)
     headers = {"Content-Type": content_type}
-    if auth:
-        headers["Authorization"] = auth % service if "%s" in auth else auth
+    if sign:
+        request = AWSRequest(method, url() + path, headers, body)
+        SigV4Auth(Credentials_("test", secret), service, EAST).add_auth(request)
+        headers = dict(request.headers.items())
+    headers.update(extra)
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
     text = answer.read().decode()
@@ -109,13 +116,34 @@ class RestJson(Case):
 
 class Credentials(Case):
     def test_unsigned(self):
-        status, text = raw("POST", "/", form(Action="DescribeDBInstances"), auth=None)
+        status, text = raw("POST", "/", form(Action="DescribeDBInstances"), sign=False)
         self.assertEqual(status, 403)
         self.assertIn("MissingAuthenticationToken", text)
 
     def test_incomplete_signature(self):
-        _, text = raw("POST", "/", form(Action="DescribeDBInstances"), auth="AWS4-HMAC-SHA256 Credential=test")
+        _, text = raw("POST", "/", form(Action="DescribeDBInstances"), Authorization="AWS4-HMAC-SHA256 Credential=test")
         self.assertIn("IncompleteSignature", text)
+
+    def test_wrong_signature(self):
+        body = form(Action="DescribeDBInstances")
+        self.assertEqual(raw("POST", "/", body)[0], 200)
+        status, text = raw("POST", "/", body, secret="guessed")
+        self.assertEqual(status, 403)
+        self.assertIn("SignatureDoesNotMatch", text)
+        signed = raw("GET", "/backup-vaults/?maxResults=5&nextToken=", "", "backup", "application/json")
+        self.assertNotIn("SignatureDoesNotMatch", signed[1])
+        self.post("config", {"signatures": False})
+        self.assertEqual(raw("POST", "/", body, secret="guessed")[0], 200)
+        self.post("config", {"signatures": True})
+        self.post("keys", {"access_key": "strong", "secret": "other"})
+        self.refused("SignatureDoesNotMatch", self.client("rds", key="strong").describe_db_instances)
+
+    def test_names_with_odd_characters_are_signed_alike(self):
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket="odd-names")
+        for key in ("a b+c", "ü/ö~", "x//y", "a%2Fb", "q?&="):
+            s3.put_object(Bucket="odd-names", Key=key, Body=b"x")
+            self.assertEqual(s3.get_object(Bucket="odd-names", Key=key)["Body"].read(), b"x", key)
 
     def test_unknown_key(self):
         self.refused("InvalidClientTokenId", self.client("rds", key="nobody").describe_db_instances)
@@ -134,9 +162,10 @@ class Credentials(Case):
         self.assertEqual(identity["Arn"], f"arn:aws:iam::{ACCOUNT}:user/test")
         role = f"arn:aws:iam::{ACCOUNT}:role/backup"
         session = self.client("sts").assume_role(RoleArn=role, RoleSessionName="s")["Credentials"]
-        rds = self.client("rds", key=session["AccessKeyId"], token=session["SessionToken"])
+        secret = session["SecretAccessKey"]
+        rds = self.client("rds", key=session["AccessKeyId"], token=session["SessionToken"], secret=secret)
         self.assertEqual(rds.describe_db_instances()["DBInstances"], [])
-        self.refused("InvalidClientTokenId", self.client("rds", key=session["AccessKeyId"], token="wrong").describe_db_instances)
+        self.refused("InvalidClientTokenId", self.client("rds", key=session["AccessKeyId"], token="wrong", secret=secret).describe_db_instances)
 
     def test_regions_and_accounts_are_apart(self):
         self.seed(instances=[{"DBInstanceIdentifier": "db1"}])
@@ -190,6 +219,16 @@ class Moto(Case):
         self.client("sns").create_topic(Name="alerts")
         self.client("ec2").describe_security_groups()
         self.client("cloudwatch").put_metric_data(Namespace="n", MetricData=[{"MetricName": "m", "Value": 1}])
+
+    def test_a_security_group_in_use_stays(self):
+        ec2 = self.client("ec2")
+        vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+        group = ec2.create_security_group(GroupName="isolated", Description="d", VpcId=vpc)["GroupId"]
+        self.seed(instances=[{"DBInstanceIdentifier": "db1", "VpcSecurityGroupIds": [group]}])
+        self.refused("DependencyViolation", ec2.delete_security_group, GroupId=group)
+        self.rds.delete_db_instance(DBInstanceIdentifier="db1", SkipFinalSnapshot=True)
+        self.post("settle")
+        ec2.delete_security_group(GroupId=group)
 
     def test_disabled_keys_do_not_work(self):
         kms = self.client("kms")
