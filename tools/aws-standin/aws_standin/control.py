@@ -74,7 +74,11 @@ def get_state(world, _):
         tables = {}
         for table in region.rds.TABLES.values():
             tables[table] = [
-                {"id": r.name, "arn": r.arn, "status": r.status, "tags": {t["Key"]: t["Value"] for t in r.tags}}
+                {
+                    "id": r.name, "arn": r.arn, "status": r.status, "tags": {t["Key"]: t["Value"] for t in r.tags},
+                    # Of what was restored: from which ARNs, and to which second.
+                    "origin": getattr(r, "origin", None), "restored_to": getattr(r, "restored_to", None),
+                }
                 for r in getattr(region.rds, table).values()
             ]
         regions.setdefault(account, {})[name] = {"rds": tables, "backup": region.backup.dump()}

@@ -18,7 +18,7 @@ POLLS = 2
 
 class Operation:
     def __init__(self, world, kind, subject, stages, on_done, on_fail=None):
-        self.world, self.kind, self.subject = world, kind, subject
+        self.world, self.kind = world, kind
         self.stages, self.on_done, self.on_fail = stages, on_done, on_fail
         self.started = world.clock.now()
         self.duration = world.config.duration(kind)

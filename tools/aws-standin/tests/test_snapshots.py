@@ -3,7 +3,7 @@
 import unittest
 from datetime import timedelta
 
-from harness import EAST, WEST, Case
+from harness import ACCOUNT, EAST, WEST, Case, control
 
 DAY = 86400
 OTHER = "210987654321"
@@ -243,8 +243,12 @@ class Restore(WithInstance):
 
     def test_to_a_second(self):
         window = self.window()
-        self.back(RestoreTime=window["LatestTime"] - timedelta(days=2))
+        when = window["LatestTime"] - timedelta(days=2)
+        self.back(RestoreTime=when)
         self.until("available", lambda: self.instance("new"))
+        made = {i["id"]: i for i in control("GET", "state")[1]["regions"][ACCOUNT][EAST]["rds"]["instances"]}["new"]
+        self.assertAlmostEqual(made["restored_to"], when.timestamp(), places=2)
+        self.assertIn(self.arn("db", "db1"), made["origin"])
 
     def test_outside_of_the_window(self):  # X18
         window = self.window()

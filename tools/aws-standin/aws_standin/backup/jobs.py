@@ -43,7 +43,7 @@ def start(ctx, job):
     objection = job.vault.objection(job.days)
     source = resources.find(ctx, job.resource_arn)
     if source is not None:
-        job.type = resources.type_of(source.view["Engine"], source.kind)
+        job.type = resources.type_of(source)
     if source is None:
         job.end(ctx, "FAILED", f"Resource {job.resource_arn} cannot be found.")
     elif objection:

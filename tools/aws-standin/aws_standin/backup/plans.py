@@ -42,8 +42,8 @@ class Plan:
 
 
 class Selection:
-    def __init__(self, ctx, plan, body, creator):
-        self.id, self.plan, self.body, self.creator, self.created = arns.new_uuid(), plan, body, creator, ctx.now
+    def __init__(self, ctx, body, creator):
+        self.id, self.body, self.creator, self.created = arns.new_uuid(), body, creator, ctx.now
 
 
 def find(ctx, plan_id):
@@ -177,7 +177,7 @@ def create_selection(ctx, p):
                 raise bad(f"Invalid ARN: {pattern}")
         if any(s.body["SelectionName"] == body["SelectionName"] for s in plan.selections.values()):
             raise AwsError("AlreadyExistsException", f"Backup selection with the same name already exists: {body['SelectionName']}")
-        same = Selection(ctx, plan, body, p.get("CreatorRequestId"))
+        same = Selection(ctx, body, p.get("CreatorRequestId"))
         plan.selections[same.id] = same
     return {"SelectionId": same.id, "BackupPlanId": plan.id, "CreationDate": same.created}
 

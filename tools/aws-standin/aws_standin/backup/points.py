@@ -106,7 +106,7 @@ def seed(ctx, vault, source, taken, name):
 
     maker = cluster_snapshots if source.kind == "cluster" else snapshots
     snapshot = maker.add(ctx, source, f"awsbackup:job-{name}", "awsbackup", taken=taken)
-    type_ = resources.type_of(source.view["Engine"], source.kind)
+    type_ = resources.type_of(source)
     role = f"arn:aws:iam::{ctx.account}:role/{resources.DEFAULT_ROLE}"
     point = Point(ctx, vault, snapshot.arn, source.arn, type_, snapshot, None, role)
     point.created = point.started = point.completed = taken

@@ -5,7 +5,6 @@ import json
 import re
 
 from .. import arns, moto_bridge
-from ..wire.errors import AwsError
 from .errors import bad
 
 ROLE = re.compile(r"arn:aws:iam::(\d{12}):role/(?:[\w+=,.@/-]+/)?([\w+=,.@-]+)$")
@@ -24,9 +23,9 @@ def find(ctx, arn):
     return ctx.rds.clusters.get(parts[3]) if parts[2] == "cluster" else None
 
 
-def type_of(engine, kind):
+def type_of(resource):
     """AWS Backup's resource type; a Multi-AZ cluster counts as RDS."""
-    return TYPES[engine]
+    return TYPES[resource.view["Engine"]]
 
 
 def check_arn(arn):
@@ -87,7 +86,7 @@ def selected(ctx, selection):
     candidates = [i for i in ctx.rds.instances.values() if not i.cluster] + list(ctx.rds.clusters.values())
     chosen = []
     for resource in candidates:
-        type_ = type_of(resource.view["Engine"], resource.kind)
+        type_ = type_of(resource)
         if not ctx.backup.opt_in.get(type_, True):
             continue
         tags = tagged(resource)
@@ -108,11 +107,3 @@ def _conditions(conditions, tags):
         tests[operator](tags.get(c["ConditionKey"].removeprefix("aws:ResourceTag/")), c["ConditionValue"])
         for operator, list_ in conditions.items() for c in list_
     )
-
-
-def unavailable(resource):
-    return resource.status != "available"
-
-
-def not_found(arn):
-    return AwsError("ResourceNotFoundException", f"Resource {arn} cannot be found.")

@@ -92,7 +92,7 @@ def _names(principal, caller):
     return any(w in ("*", caller.arn, caller.account, f"arn:aws:iam::{caller.account}:root") for w in wanted)
 
 
-def show(vault, now):
+def show(vault):
     view = {
         "BackupVaultName": vault.name, "BackupVaultArn": vault.arn, "VaultType": vault.kind, "VaultState": "AVAILABLE",
         "EncryptionKeyArn": vault.key, "CreationDate": vault.created, "NumberOfRecoveryPoints": len(vault.points),
@@ -129,14 +129,14 @@ def _created(vault):
 
 @action("backup", "DescribeBackupVault")
 def describe(ctx, p):
-    return show(find(ctx, p["BackupVaultName"]), ctx.now)
+    return show(find(ctx, p["BackupVaultName"]))
 
 
 @action("backup", "ListBackupVaults")
 def list_vaults(ctx, p):
     found = [v for v in ctx.backup.vaults.values() if p.get("ByVaultType", v.kind) == v.kind]
     page, token = paging.backup(ctx, p, found, lambda v: v.name)
-    return {"BackupVaultList": [show(v, ctx.now) for v in page], "NextToken": token}
+    return {"BackupVaultList": [show(v) for v in page], "NextToken": token}
 
 
 @action("backup", "DeleteBackupVault")

@@ -7,7 +7,7 @@ time must lie inside the window; storage is not smaller than the source's; group
 named get their defaults; a shared encrypted snapshot is copied first.
 """
 
-from .. import arns, keys
+from .. import keys
 from ..registry import action
 from ..wire import query
 from ..wire.errors import AwsError, combination, invalid

@@ -1,8 +1,8 @@
 """REST-JSON protocol (AWS Backup): path, query and JSON body in, JSON out, checked against the model.
 
 Wrong types, unknown members and missing required ones are refused as AWS Backup does
-(`InvalidParameterValueException`, `MissingParameterValueException`); botocore's validator checks
-lengths and ranges on top.
+(`InvalidParameterValueException`, `MissingParameterValueException`), and so are values outside of
+the model's enumerations, ranges and patterns.
 """
 
 import functools
