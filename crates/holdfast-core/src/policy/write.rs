@@ -133,7 +133,7 @@ pub fn add_database(text: &str, origin: &Path, new: &NewDatabase<'_>) -> Result<
         Problem { file: origin.to_path_buf(), line, column, message, hint: Some(hint.to_string()) }
     };
     if before.databases.contains_key(new.name) {
-        let Reading { file, .. } = read(text);
+        let Reading { file, .. } = read(text, &|_| None);
         let at = file.as_ref().and_then(|f| place_of(f, new.name)).unwrap_or(0);
         let message = format!("database `{}` is already here", new.name);
         return Err(problem(at, message, "Choose another name, or change the section by hand.").into());
