@@ -24,5 +24,6 @@ mod tablespaces;
 mod targets;
 mod timelines;
 mod tls;
+mod validate;
 mod versions;
 mod wal;

@@ -20,7 +20,7 @@ mod sources;
 
 pub use deletion::{Deletion, may_delete};
 pub use money::{Estimate, estimate, monthly_cluster, monthly_copy, monthly_rds};
-pub use objectives::{Claim, claims};
+pub use objectives::{Claim, claims, human};
 pub use observed::{Observed, SeenBucket, SeenDatabase, SeenRegion};
 pub use projection::{Coverage, kept_at};
 

@@ -174,7 +174,7 @@ pub(super) fn ve9(case: &Case<'_>, out: &mut Findings<'_>) {
 }
 
 /// `1d 2h 30m`
-pub(crate) fn human(d: Duration) -> String {
+pub fn human(d: Duration) -> String {
     let parts = [(d.0 / 86_400, "d"), (d.0 % 86_400 / 3_600, "h"), (d.0 % 3_600 / 60, "m")];
     let shown: Vec<String> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();

@@ -82,7 +82,8 @@ impl FromStr for Schedule {
             fields => return Err(error(format!("`{s}` has {} fields, a cron schedule has 5", fields.len()))),
         };
         let out = Schedule { text: s.to_string(), rule };
-        if out.longest_pause(&TimeZone::UTC).is_none() {
+        // Only whether: a policy is read for every segment that is archived.
+        if out.after(Timestamp::UNIX_EPOCH, &TimeZone::UTC).is_none() {
             return Err(error(format!("`{s}` never comes")));
         }
         Ok(out)
@@ -163,8 +164,8 @@ impl Schedule {
     /// The first run after `t`; `None` only past the end of the calendar.
     pub fn after(&self, t: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let mut from = t.checked_add(SignedDuration::from_nanos(1)).ok()?;
-        // Most runs are near: look a week at a time first.
-        for days in [2, 40, HORIZON_DAYS] {
+        // Most runs are near.
+        for days in [2, 40, 3 * HORIZON_DAYS] {
             let to = from.checked_add(SignedDuration::from_hours(24 * days)).ok()?;
             if let Some(first) = self.between(from, to, zone, 1).first() {
                 return Some(*first);

@@ -240,7 +240,7 @@ impl Resolver<'_> {
             connect,
             checks,
             places,
-            cutover: self.cutover(engine, &w.cutover),
+            cutover: self.cutover(engine, database, &w.cutover),
             alarms: self.alarms(database, &w.alarms),
         })
     }
