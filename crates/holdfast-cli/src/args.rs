@@ -96,11 +96,18 @@ pub enum Command {
     },
     /// Check every setting that could make backup or recovery fail
     Doctor { database: Option<String> },
-    /// Check the policy file
-    Validate,
+    /// Check the policy: its form, and the rules that backups have to hold to
+    Validate(ValidateArgs),
     /// Keys: export for a host, recovery copy under a passphrase
     #[command(subcommand)]
     Key(KeyCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Also show what each scenario would lose, windows by the clock, and what it costs
+    #[arg(long)]
+    pub explain: bool,
 }
 
 #[derive(Debug, Args)]

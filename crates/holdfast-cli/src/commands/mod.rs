@@ -9,12 +9,13 @@ mod key;
 mod list;
 mod lock;
 mod restore;
+mod validate;
 mod verify;
 mod wal;
 
 use crate::args::{Cli, Command, WalCommand};
+use crate::policy;
 use crate::progress::{Progress, Style};
-use crate::{output, policy};
 use holdfast_core::ExitCode;
 use holdfast_engine::Context;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Lock { database, apply } => lock::run(cli, database.as_deref(), *apply).await,
         Command::Hold(a) => expire::hold(cli, a).await,
         Command::Release { hold, reason, db } => expire::release(cli, hold, reason, db.as_deref()).await,
-        Command::Validate => validate(cli),
+        Command::Validate(a) => validate::run(cli, a),
         Command::Key(k) => key::run(cli, k).await,
     }
 }
@@ -66,25 +67,6 @@ pub fn context(cli: &Cli, db: Option<&str>) -> anyhow::Result<(Context, Arc<Prog
         let _ = rustix::process::nice(n);
     }
     Ok((ctx, progress))
-}
-
-fn validate(cli: &Cli) -> Done {
-    let path = policy::locate(cli.config.as_deref())?;
-    let p = policy::read(&path)?;
-    if cli.json {
-        output::json(&serde_json::json!({
-            "file": path, "databases": p.databases.keys().collect::<Vec<_>>(), "vaults": p.vaults.keys().collect::<Vec<_>>(),
-            "problems": [],
-        }));
-    } else {
-        output::line(&format!(
-            "{}: {} databases, {} vaults, no problems",
-            path.display(),
-            p.databases.len(),
-            p.vaults.len()
-        ));
-    }
-    Ok(0)
 }
 
 /// `KEY=VALUE` of an option.
