@@ -2,11 +2,13 @@
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region as SdkRegion, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Connector, proxy::ProxyConfig};
 use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
+use holdfast_core::Secret;
 use holdfast_core::managed::{ErrorKind, ManagedError, Region, Result};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +30,10 @@ const SDK_ATTEMPTS: u32 = 3;
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub profile: Option<String>,
+    /// URL of all services, as `AWS_ENDPOINT_URL` would say it.
+    pub endpoint: Option<String>,
+    /// Instead of whatever the environment has.
+    pub keys: Option<AccessKeys>,
     /// PEM file; instead of, not besides, the system's certificates.
     pub ca_bundle: Option<PathBuf>,
     /// Calls under way at once, over all regions.
@@ -36,8 +42,17 @@ pub struct Connection {
 
 impl Default for Connection {
     fn default() -> Self {
-        Connection { profile: None, ca_bundle: None, parallel: 16 }
+        Connection { profile: None, endpoint: None, keys: None, ca_bundle: None, parallel: 16 }
     }
+}
+
+/// An access key that was given, not found.
+#[derive(Debug, Clone)]
+pub struct AccessKeys {
+    pub id: String,
+    pub secret: Secret,
+    /// Of a session.
+    pub token: Option<Secret>,
 }
 
 /// What the rest of the crate needs.
@@ -77,6 +92,23 @@ impl Connection {
             );
         if let Some(profile) = &self.profile {
             loader = loader.profile_name(profile);
+        }
+        if let Some(url) = &self.endpoint {
+            loader = loader.endpoint_url(url);
+        }
+        if let Some(keys) = &self.keys {
+            let text = |s: &Secret| {
+                String::from_utf8(s.expose_bytes().to_vec())
+                    .map_err(|_| unusable("the access key", "its secret is not text".into()))
+            };
+            let token = keys.token.as_ref().map(text).transpose()?;
+            loader = loader.credentials_provider(Credentials::new(
+                keys.id.clone(),
+                text(&keys.secret)?,
+                token,
+                None,
+                "holdfast",
+            ));
         }
         let sdk = loader.load().await;
         let mut builder = sdk.to_builder();

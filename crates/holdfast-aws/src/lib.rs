@@ -34,4 +34,4 @@ mod survey;
 
 pub use actions::ALL as ACTIONS;
 pub use cloud::AwsCloud;
-pub use connect::Connection;
+pub use connect::{AccessKeys, Connection};
