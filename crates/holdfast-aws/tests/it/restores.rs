@@ -83,7 +83,12 @@ async fn a_cluster_comes_back_and_gets_its_instances() {
         let first = w.cloud.create_instance(&target.source, &instance, &op("r/1")).await.unwrap();
         let again = w.cloud.create_instance(&target.source, &instance, &op("r/1")).await.unwrap();
         assert_eq!(first.arn, again.arn);
-        until("instance", || w.cloud.instance(&target.source.region, &instance.id), |i| i.status.is_available()).await;
+        until(
+            "instance",
+            || w.cloud.instance(&target.source.region, &instance.id),
+            |i| i.status.is_available(),
+        )
+        .await;
         let whole = until("cluster", || w.cloud.describe(&target.source), |d| d.status.is_available()).await;
         assert_eq!(whole.members.len(), 1);
 

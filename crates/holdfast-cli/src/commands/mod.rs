@@ -8,6 +8,7 @@ mod init;
 mod key;
 mod list;
 mod lock;
+mod managed;
 mod restore;
 mod validate;
 mod verify;
@@ -31,7 +32,14 @@ pub type Done = anyhow::Result<u8>;
 pub async fn run(cli: &Cli) -> Done {
     match &cli.command {
         Command::Init(a) => init::run(cli, a).await,
+        Command::Backup(a) if is_managed(cli, a.database.as_deref()) => managed::backup::backup(cli, a).await,
         Command::Backup(a) => backup::run(cli, a).await,
+        Command::Cutover(a) => managed::cutover::cutover(cli, a).await,
+        Command::Retire { id, db, yes, wait_for } => {
+            managed::retire::retire(cli, id, db.as_deref(), *yes, wait_for.as_deref()).await
+        }
+        Command::Recover(a) => managed::recover::recover(cli, a).await,
+        Command::Iam { role } => managed::iam(role),
         Command::List { database } => list::list(cli, database.as_deref()).await,
         Command::Show { point } => list::show(cli, point).await,
         Command::Restore(a) => restore::run(cli, a).await,
@@ -42,7 +50,11 @@ pub async fn run(cli: &Cli) -> Done {
         }
         Command::Check { database, fast, .. } => check::check(cli, database.as_deref(), *fast).await,
         Command::Doctor { database } => check::doctor(cli, database.as_deref()).await,
+        Command::Copy(a) if is_managed(cli, Some(&a.target)) => managed::copy::copy(cli, a, &a.target).await,
         Command::Copy(a) => copy::run(cli, a).await,
+        Command::Expire { target, apply } if is_managed(cli, target.as_deref()) => {
+            managed::expire::expire(cli, target.as_deref(), *apply).await
+        }
         Command::Expire { target, apply } => expire::expire(cli, target.as_deref(), *apply).await,
         Command::Sweep { database, plan } => expire::sweep(cli, database.as_deref(), *plan).await,
         Command::Lock { database, apply } => lock::run(cli, database.as_deref(), *apply).await,
@@ -51,6 +63,12 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Validate(a) => validate::run(cli, a),
         Command::Key(k) => key::run(cli, k).await,
     }
+}
+
+/// Whether the provider runs the database. A policy that cannot be read is complained of by the command itself.
+fn is_managed(cli: &Cli, database: Option<&str>) -> bool {
+    let read = policy::locate(cli.config.as_deref()).and_then(|path| policy::read(&path));
+    read.is_ok_and(|p| managed::is_managed(&p, database))
 }
 
 /// The policy, a database of it, and a monitor that fits the command.

@@ -658,7 +658,7 @@ fn vw8_the_bill_is_the_expected_one() {
     assert!(estimate(&parse(GOOD), &OFFLINE, now()).is_empty(), "no size, no estimate");
     let seen_size = seen(SeenDatabase { size: Some(200_000_000_000), ..SeenDatabase::default() });
     assert!(total(GOOD, &seen_size) > cost);
-    assert!(total(&format!("{}[prices.all]\nrds-backup = 0.19\n", sized("")), &OFFLINE) > cost * 1.5);
+    assert!(total(&format!("{}[prices.managed.all]\nrds-backup = 0.19\n", sized("")), &OFFLINE) > cost * 1.5);
 }
 
 #[test]

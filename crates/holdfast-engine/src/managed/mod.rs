@@ -6,6 +6,11 @@
 //! | bring snapshots to another region | [`copy`] |
 //! | what there is, in all regions | [`holdings`] |
 //! | what the rules keep, and removing the rest | [`expire`] |
+//! | which way out of an incident | [`recover`] |
+//! | the application to another database, and back | [`cutover`] |
+//! | deleting what was replaced, with a last snapshot | [`retire`] |
+//! | what the policy says, per region | [`tiers`] |
+//! | the record of all changes | [`changes`] |
 //!
 //! The provider does the work, behind the ports of [`holdfast_core::managed`]; here is the order of the steps,
 //! what is checked before each, and what is left if one fails. Every verb is an operation in the
@@ -15,11 +20,16 @@
 //! else's snapshot is counted or removed.
 
 pub mod backup;
+pub mod changes;
 pub mod copy;
+pub mod cutover;
 pub mod expire;
 pub mod holdings;
 pub mod journal;
 pub mod names;
+pub mod recover;
+pub mod retire;
+pub mod tiers;
 pub mod wait;
 
 use crate::context::Context;
