@@ -11,8 +11,8 @@ import traceback
 from urllib.parse import parse_qsl
 
 from . import arns, ec2, kms, moto_bridge, policy, signature
-from .registry import ACTIONS, request_tags, resources
 from .credentials import ACCOUNT
+from .registry import ACTIONS, request_tags, resources
 from .wire import models, query, restjson
 from .wire.errors import AwsError
 from .world import Context
@@ -28,7 +28,11 @@ UNSIGNED = ("AssumeRoleWithWebIdentity", "AssumeRoleWithSAML")
 
 
 class Cut(Exception):
-    """Close the connection without an answer."""
+    """Close the connection without an answer, or after the first half of it."""
+
+    def __init__(self, answer=None):
+        super().__init__()
+        self.answer = answer
 
 
 class Request:
@@ -82,6 +86,8 @@ def handle(world, request, host):
         for strike in strikes:
             if strike["kind"] == "cut-after":
                 raise Cut
+            if strike["kind"] == "torn-after":
+                raise Cut(answer)
             if strike["kind"] == "error-after":
                 raise _server_error(strike)
         return answer
@@ -170,8 +176,12 @@ def _authorise(world, caller, service, action, params, subjects, region):
         if isinstance(params.get(member), str):
             checks.append(("iam:PassRole", params[member]))
             keys["iam:passedtoservice"] = f"{service}.amazonaws.com"
-    for name, subject in checks:
-        own = dict(keys)
+    checks = [(name, subject, region) for name, subject in checks]
+    if service == "rds" and action.startswith("Copy"):
+        # The source's region is asked too, under its own name (aws:RequestedRegion must allow both).
+        checks += [(f"{service}:{action}", s, s.split(":")[3]) for s in subjects if s.startswith("arn:") and s.split(":")[3] != region]
+    for name, subject, where in checks:
+        own = {**keys, "aws:requestedregion": where}
         own.update({f"aws:resourcetag/{k}": v for k, v in tags_of(world, caller.account, subject).items()})
         verdict, explicit = policy.allowed(caller.policies, name, subject, own)
         if not verdict:

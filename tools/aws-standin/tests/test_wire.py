@@ -201,6 +201,18 @@ class Credentials(Case):
         message = self.refused("AccessDenied", self.client("rds", "us-west-2", key="limited").describe_db_instances)
         self.assertIn("with an explicit deny", message)
 
+    def test_a_copy_is_allowed_by_both_regions(self):
+        policy = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {"StringEquals": {"aws:RequestedRegion": "us-west-2"}}}]}
+        self.post("keys", {"access_key": "limited", "policies": [policy]})
+        self.seed(instances=[{"DBInstanceIdentifier": "db1"}])
+        self.new_snapshot()
+        arguments = {"SourceDBSnapshotIdentifier": self.arn("snapshot", "s1"), "TargetDBSnapshotIdentifier": "c1"}
+        limited = self.client("rds", "us-west-2", key="limited")
+        self.refused("AccessDenied", limited.copy_db_snapshot, **arguments)
+        policy["Statement"][0]["Condition"]["StringEquals"]["aws:RequestedRegion"] = ["us-west-2", EAST]
+        self.post("keys", {"access_key": "limited", "policies": [policy]})
+        limited.copy_db_snapshot(**arguments)
+
     def test_policies_with_unknown_conditions_are_refused(self):
         policy = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}}]}
         self.post("keys", {"access_key": "limited", "policies": [policy]}, expect=400)
