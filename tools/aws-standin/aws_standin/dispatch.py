@@ -10,7 +10,7 @@ import time
 import traceback
 from urllib.parse import parse_qsl
 
-from . import arns, ec2, kms, moto_bridge, policy, signature
+from . import arns, around, ec2, kms, moto_bridge, policy, signature
 from .credentials import ACCOUNT
 from .registry import ACTIONS, request_tags, resources
 from .wire import models, query, restjson
@@ -68,7 +68,11 @@ def handle(world, request, host):
             if operation is not None:
                 params = query.parse(operation, form) if service == "rds" else restjson.parse(operation, labels, request.query, request.body)
                 entry["params"] = {k: "***" if k in SECRETS else v for k, v in params.items()}
-            subjects = resources(service, action, params, region, caller.account)
+            if model is None:
+                subjects = around.subjects(service, action, request, form, region, caller.account)
+                params = {"Tags": around.request_tags(service, form)}
+            else:
+                subjects = resources(service, action, params, region, caller.account)
             strikes = world.faults.for_call(f"{service}:{action}", region, subjects, caller.arn)
         before = [s for s in strikes if not s["kind"].endswith("-after")]
         for strike in before:
@@ -110,8 +114,7 @@ def _operation(model, service, request):
     """(action name, operation model or None, path labels, form) without judging members yet."""
     if model is None:
         form = dict(parse_qsl(request.body.decode("latin-1"))) if b"Action=" in request.body[:4096] else {}
-        target = request.headers.get("X-Amz-Target", "")
-        return form.get("Action") or target.rpartition(".")[2] or request.method, None, {}, form
+        return around.action(service, request, form), None, {}, form
     if service == "rds":
         text = request.body.decode() if request.method == "POST" else request.query
         form = dict(parse_qsl(text, keep_blank_values=True))
@@ -170,6 +173,11 @@ def _authorise(world, caller, service, action, params, subjects, region):
     checks = [(f"{service}:{action}", s) for s in subjects]
     if tags and service == "rds" and not action.endswith(("TagsToResource", "TagsFromResource")):
         checks += [("rds:AddTagsToResource", s) for s in subjects if _created_by(action, s, params)]
+    if tags and service == "ec2" and action.startswith("Create"):
+        keys["ec2:createaction"] = action
+        checks.append(("ec2:CreateTags", subjects[0]))
+    if service == "backup" and action == "CreateBackupVault":
+        checks.append(("backup-storage:MountCapsule", "*"))
     if tags and service == "backup" and action in ("CreateBackupVault", "CreateBackupPlan", "StartBackupJob"):
         checks.append(("backup:TagResource", subjects[0]))
     for member in ("IamRoleArn", "RoleArn", "MonitoringRoleArn"):
@@ -200,6 +208,8 @@ def _created_by(action, subject, params):
 
 def tags_of(world, account, arn):
     parts = arn.split(":")
+    if parts[2:3] == ["ec2"]:
+        return around.tags_of(arn)
     if len(parts) < 6 or (account, parts[3]) not in world.regions:
         return {}
     region = world.regions[(account, parts[3])]

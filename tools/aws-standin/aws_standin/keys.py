@@ -4,7 +4,7 @@ moto happily uses disabled keys; here a key must exist in the right region and b
 (provider-rules 5b: "cross-region needs a key valid in the target").
 """
 
-from . import moto_bridge
+from . import moto_bridge, policy
 from .wire.errors import AwsError
 
 
@@ -35,6 +35,19 @@ def resolve(ctx, text, fault="KMSKeyNotAccessibleFault"):
 def usable(ctx, arn):
     key = _find(ctx, arn, any_region=True)
     return key is not None and key.key_state == "Enabled"
+
+
+def authorise(ctx, arn):
+    """RDS uses a customer's key on behalf of the caller, who needs kms:CreateGrant and kms:DescribeKey on
+    it (RDS guide, Overview.Encryption.Keys); AWS-managed keys are open to the whole account."""
+    policies = ctx.caller.policies
+    if arn is None or policies is None or is_managed(arn):
+        return
+    region = arn.split(":")[3]
+    conditions = {"kms:viaservice": f"rds.{region}.amazonaws.com", "kms:grantisforawsresource": "true", "aws:requestedregion": region}
+    for action in ("kms:CreateGrant", "kms:DescribeKey"):
+        if not policy.allowed(policies, action, arn, conditions)[0]:
+            raise AwsError("KMSKeyNotAccessibleFault", f"The specified KMS key [{arn}] is not accessible: {ctx.caller.arn} is not authorized to perform {action} on it.")
 
 
 def is_managed(arn):
