@@ -6,7 +6,7 @@ Only as far as backup tools go: security groups, keys, secrets, DNS records. Oth
 
 import json
 
-from . import moto_bridge
+from . import keys, moto_bridge
 from .wire import models, restjson
 
 
@@ -73,10 +73,9 @@ def _json(body):
 
 
 def _key(name, region, account):
-    backend = moto_bridge.backend("kms", account, region)
     if name.startswith("arn:") and ":key/" in name:
         return name
-    key = backend.keys.get(backend.any_id_to_key_id(name))
+    key = keys.find(account, region, name)
     return key.arn if key else f"arn:aws:kms:{region}:{account}:key/{name}"
 
 

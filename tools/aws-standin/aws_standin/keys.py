@@ -24,7 +24,7 @@ def managed(ctx, service="rds"):
 
 def resolve(ctx, text, fault="KMSKeyNotAccessibleFault"):
     """The ARN of the usable key that `text` (id, ARN, alias, alias ARN) names."""
-    key = _find(ctx, text)
+    key = find(ctx.account, ctx.region, text)
     if key is None:
         raise AwsError(fault, f"The specified KMS key [{text}] does not exist, is not enabled or you do not have permissions to access it.")
     if key.key_state != "Enabled":
@@ -33,7 +33,7 @@ def resolve(ctx, text, fault="KMSKeyNotAccessibleFault"):
 
 
 def usable(ctx, arn):
-    key = _find(ctx, arn, any_region=True)
+    key = find(ctx.account, ctx.region, arn, any_region=True)
     return key is not None and key.key_state == "Enabled"
 
 
@@ -57,8 +57,8 @@ def is_managed(arn):
     return key is not None and any(alias.startswith("alias/aws/") for alias in key.aliases)
 
 
-def _find(ctx, text, any_region=False):
-    account, region = ctx.account, ctx.region
+def find(account, region, text, any_region=False):
+    """moto's key that `text` (id, ARN, alias, alias ARN) names, or None."""
     if text.startswith("arn:"):
         parts = text.split(":")
         if len(parts) != 6 or parts[2] != "kms" or (parts[3] != region and not any_region):

@@ -299,6 +299,9 @@ class Moto(Case):
         self.refused("DisabledException", kms.encrypt, KeyId="alias/k", Plaintext=b"x")
         kms.enable_key(KeyId=key)
         self.assertEqual(kms.decrypt(CiphertextBlob=blob)["Plaintext"], b"x")
+        for unknown in ("alias/none", "no-such-key"):
+            self.refused("NotFoundException", kms.describe_key, KeyId=unknown)
+            self.refused("NotFoundException", kms.encrypt, KeyId=unknown, Plaintext=b"x")
         kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
         self.refused("KMSInvalidStateException", kms.decrypt, CiphertextBlob=blob)
 
