@@ -33,6 +33,9 @@ pub fn run(cli: &Cli, a: &ValidateArgs) -> Done {
         }
         if let Some(e) = &explained {
             e.print();
+            if cli.verbose {
+                tables(&p);
+            }
         }
         output::line(&summary(&path, &p, &findings));
     }
@@ -139,6 +142,30 @@ impl Explained {
             rules::that_look().collect::<Vec<_>>().join(", ")
         ));
     }
+}
+
+/// The limits and prices that count, and where they are from.
+fn tables(p: &Policy) {
+    let mut rows = vec![["limit", "value", "source"].map(str::to_string).to_vec()];
+    for row in limits::TABLE {
+        let value = p.limits.get(row.limit);
+        let shown = if row.unit == limits::Unit::Span { span(Duration(value)) } else { value.to_string() };
+        let source = if p.limits.is_overridden(row.limit) { "this policy" } else { row.source };
+        rows.push(vec![row.key.to_string(), shown, source.to_string()]);
+    }
+    output::line("");
+    output::table(&rows);
+    let mut rows = vec![["price", "region", "dollars", "source"].map(str::to_string).to_vec()];
+    for (price, key, region, _, source) in prices::TABLE {
+        let region = if region.is_empty() { "us-east-1" } else { region };
+        let source = if p.prices.is_overridden(*price, region) { "this policy" } else { source };
+        rows.push(
+            [key, region, &p.prices.get(*price, region).to_string(), source].map(str::to_string).to_vec(),
+        );
+    }
+    output::line("");
+    output::table(&rows);
+    output::line("");
 }
 
 /// `1d 2h 30m`

@@ -1,8 +1,9 @@
 //! What a policy achieves, computed from what it schedules and copies, never from what it says: [`claims`],
 //! VE9.
 
+use super::projection::back;
 use super::quota::standing;
-use super::{Case, Coverage, Findings, Kept, Observed, Protected, is_immutable, zone};
+use super::{Case, Findings, Kept, Observed, Protected, is_immutable, zone};
 use crate::id::DatabaseName;
 use crate::limits::Limit;
 use crate::policy::managed::Engine;
@@ -114,7 +115,7 @@ fn ways(case: &Case<'_>, p: &Protected<'_>, scenario: Scenario) -> Vec<Way> {
             out.push(Way {
                 method: format!("{what} of {} in {}", k.label(), k.site.region),
                 rpo,
-                back: Coverage::of(&standing(case, p, &k), case.now).back,
+                back: back(&standing(case, p, &k), case.now),
             });
         }
     }
