@@ -5,7 +5,7 @@ use crate::args::{Cli, ValidateArgs};
 use crate::{output, policy};
 use holdfast_core::policy::Policy;
 use holdfast_core::policy::managed::{DailyWindow, offsets};
-use holdfast_core::rules::{self, Claim, Estimate, Finding, Observed, Severity};
+use holdfast_core::rules::{self, Claim, Estimate, Finding, Observed, Reach, Severity};
 use holdfast_core::time::Duration;
 use holdfast_core::{ExitCode, limits, prices};
 use jiff::Timestamp;
@@ -20,6 +20,7 @@ pub fn run(cli: &Cli, a: &ValidateArgs) -> Done {
     let findings = rules::check(&p, &seen, now);
     let explained = a.explain.then(|| Explained {
         claims: rules::claims(&p, &seen, now),
+        reaches: rules::reaches(&p, &seen, now),
         windows: windows(&p),
         costs: rules::estimate(&p, &seen, now),
     });
@@ -33,6 +34,9 @@ pub fn run(cli: &Cli, a: &ValidateArgs) -> Done {
         }
         if let Some(e) = &explained {
             e.print();
+            if cli.verbose {
+                tables(&p);
+            }
         }
         output::line(&summary(&path, &p, &findings));
     }
@@ -44,15 +48,20 @@ fn summary(path: &Path, p: &Policy, findings: &[Finding]) -> String {
     let of = |s| findings.iter().filter(|f| f.severity == s).count();
     let found = match (of(Severity::Error), of(Severity::Warning)) {
         (0, 0) => "no problems".to_string(),
-        (errors, warnings) => format!("{errors} errors, {warnings} warnings"),
+        (errors, warnings) => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
     };
-    let vaults = p.vaults.len() + p.managed_vaults.len();
-    format!("{}: {} databases, {vaults} vaults, {found}", path.display(), p.databases.len())
+    let vaults = count(p.vaults.len() + p.managed_vaults.len(), "vault");
+    format!("{}: {}, {vaults}, {found}", path.display(), count(p.databases.len(), "database"))
+}
+
+fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// What `--explain` adds.
 struct Explained {
     claims: Vec<Claim>,
+    reaches: Vec<Reach>,
     windows: Vec<Window>,
     costs: Vec<Estimate>,
 }
@@ -113,13 +122,23 @@ impl Explained {
             output::table(&rows);
             output::line("No RTO is computed: one that was not measured is a wish.");
         }
-        for w in &self.windows {
+        if !self.reaches.is_empty() {
+            let mut rows =
+                vec![["database", "noticed late", "in steps of", "back"].map(str::to_string).to_vec()];
+            for r in &self.reaches {
+                rows.push(vec![r.database.to_string(), r.method.clone(), span(r.step), span(r.back)]);
+            }
             output::line("");
-            let local = match w.winter == w.summer {
-                true => format!("{} in {}", w.winter, w.zone),
-                false => format!("{} in winter and {} in summer in {}", w.winter, w.summer, w.zone),
+            output::table(&rows);
+        }
+        for w in &self.windows {
+            let local = match (w.winter == w.summer, w.winter == w.utc) {
+                (true, true) => String::new(),
+                (true, false) => format!(", {} in {}", w.winter, w.zone),
+                (false, _) => format!(", {} in winter and {} in summer in {}", w.winter, w.summer, w.zone),
             };
-            output::line(&format!("policy {}: backup window {} UTC, {local}", w.policy, w.utc));
+            output::line("");
+            output::line(&format!("policy {}: backup window {} UTC{local}", w.policy, w.utc));
         }
         for e in &self.costs {
             output::line("");
@@ -139,6 +158,30 @@ impl Explained {
             rules::that_look().collect::<Vec<_>>().join(", ")
         ));
     }
+}
+
+/// The limits and prices that count, and where they are from.
+fn tables(p: &Policy) {
+    let mut rows = vec![["limit", "value", "source"].map(str::to_string).to_vec()];
+    for row in limits::TABLE {
+        let value = p.limits.get(row.limit);
+        let shown = if row.unit == limits::Unit::Span { span(Duration(value)) } else { value.to_string() };
+        let source = if p.limits.is_overridden(row.limit) { "this policy" } else { row.source };
+        rows.push(vec![row.key.to_string(), shown, source.to_string()]);
+    }
+    output::line("");
+    output::table(&rows);
+    let mut rows = vec![["price", "region", "dollars", "source"].map(str::to_string).to_vec()];
+    for (price, key, region, _, source) in prices::TABLE {
+        let region = if region.is_empty() { "us-east-1" } else { region };
+        let source = if p.prices.is_overridden(*price, region) { "this policy" } else { source };
+        rows.push(
+            [key, region, &p.prices.get(*price, region).to_string(), source].map(str::to_string).to_vec(),
+        );
+    }
+    output::line("");
+    output::table(&rows);
+    output::line("");
 }
 
 /// `1d 2h 30m`
@@ -170,6 +213,9 @@ fn document(path: &Path, p: &Policy, findings: &[Finding], explained: Option<&Ex
                 "measured_rto_seconds": seconds(c.measured_rto), "met": c.holds(),
             })
         });
+        let reaches = e.reaches.iter().map(|r| {
+            json!({ "database": r.database, "from": r.method, "step_seconds": r.step.0, "back_seconds": r.back.0 })
+        });
         let windows = e.windows.iter().map(|w| {
             json!({
                 "policy": w.policy, "utc": w.utc.to_string(), "timezone": w.zone,
@@ -181,6 +227,7 @@ fn document(path: &Path, p: &Policy, findings: &[Finding], explained: Option<&Ex
             json!({ "database": c.database, "dollars_per_month": c.total(), "items": items, "notes": c.notes })
         });
         map.insert("claims".into(), claims.collect());
+        map.insert("reaches".into(), reaches.collect());
         map.insert("windows".into(), windows.collect());
         map.insert("costs".into(), costs.collect());
         map.insert("limits_as_of".into(), limits::AS_OF.into());

@@ -103,7 +103,7 @@ fn variables_come_from_the_environment() {
     // Without copies nothing is left when the region is: the objective in the example is not met any more.
     let hf = Holdfast::new(&scratch, &path).env("CROSS_REGION_BACKUP", "false");
     let _ = hf.run(&["validate"]).expect_code(2).says("nothing outside of us-east-1");
-    let secret = scratch.write("s.toml", &RULES.replace("us-east-1/shop", "us-east-1/${DB_PASSWORD}"));
+    let secret = scratch.write("s.toml", RULES.replace("us-east-1/shop", "us-east-1/${DB_PASSWORD}"));
     let hf = Holdfast::new(&scratch, &secret).env("DB_PASSWORD", "hunter2");
     let out = hf.run(&["validate"]).expect_code(2);
     assert!(out.stderr.contains("`DB_PASSWORD` looks like a secret"), "{}", out.transcript());

@@ -846,7 +846,7 @@ fn a_managed_database_resolves() {
 fn managed_values_are_checked_where_they_stand() {
     let mut wrong = Vec::new();
     for (from, to, expected) in [
-        ("\"cluster-ABC123\"", "\"db-ABC123\"", "5:15: this is not the resource id of a Aurora database"),
+        ("\"cluster-ABC123\"", "\"db-ABC123\"", "5:15: this is no resource id of Aurora"),
         ("\"123456789012\"\nprofile", "\"1234\"\nprofile", "6:11: `1234` is not an account"),
         ("role/holdfast\"\nencrypted", "user/me\"\nencrypted", "8:8: this is not the ARN of a role"),
         ("encrypted = true", "encrypted = \"yes\"", "9:13: `yes` is neither true nor false"),

@@ -69,11 +69,15 @@ impl RdsPrices {
         own(region).or_else(|| own("all")).or_else(|| row(region)).or_else(|| row("")).unwrap_or(0.0)
     }
 
+    /// Whether the policy says what it costs in `region`.
+    pub fn is_overridden(&self, price: Price, region: &str) -> bool {
+        [region, "all"].iter().any(|r| self.overrides.contains_key(&(price, r.to_string())))
+    }
+
     /// Whether that is the price of another region.
     pub fn is_guess(&self, price: Price, region: &str) -> bool {
-        let own = |r: &str| self.overrides.contains_key(&(price, r.to_string()));
         let row = TABLE.iter().any(|(p, _, at, ..)| *p == price && *at == region);
-        !(own(region) || own("all") || row || region == "us-east-1")
+        !(self.is_overridden(price, region) || row || region == "us-east-1")
     }
 
     /// An hour of a throwaway instance, where its class is in the table.

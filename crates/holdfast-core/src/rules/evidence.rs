@@ -1,8 +1,8 @@
 //! What was shown and what was promised to others: VW1, VW2, VW3, VW6, VW9.
 
-use super::projection::reach;
+use super::projection::{back, reach};
 use super::quota::standing;
-use super::{Case, Coverage, Findings, zone};
+use super::{Case, Findings, zone};
 use crate::limits::Limit;
 use crate::policy::{DataClass, Drill, Span};
 use crate::time::Duration;
@@ -112,7 +112,7 @@ pub(super) fn vw6(case: &Case<'_>, out: &mut Findings<'_>) {
         let points =
             p.keeps(case).into_iter().map(|k| match k.keep.window.filter(|_| k.site.is_aws_backup()) {
                 Some(w) => w,
-                None => Coverage::of(&standing(case, &p, &k), case.now).back,
+                None => back(&standing(case, &p, &k), case.now),
             });
         let most = points.chain(p.plan.pitr.as_ref().map(|t| t.keep)).max().unwrap_or(Duration(0));
         let entry = longest.entry(&p.database.policy).or_insert((most, &p.plan.data));

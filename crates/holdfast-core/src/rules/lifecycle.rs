@@ -8,15 +8,15 @@ use crate::time::Duration;
 const DAY: u64 = 86_400;
 
 /// What AWS Backup would be told to delete after, or how far the rules reach.
-fn deleted_after(case: &Case<'_>, p: &Protected<'_>, k: &Kept<'_>) -> Duration {
+fn deleted_after(p: &Protected<'_>, k: &Kept<'_>) -> Duration {
     match k.keep.window {
         Some(w) if k.site.is_aws_backup() => w,
-        _ => reach(k.keep, pause(case, p, k)),
+        _ => reach(k.keep, pause(p, k)),
     }
 }
 
 /// The longest time between two points of a tier or copy.
-pub(super) fn pause(_case: &Case<'_>, p: &Protected<'_>, k: &Kept<'_>) -> Duration {
+fn pause(p: &Protected<'_>, k: &Kept<'_>) -> Duration {
     let pauses = k.of.iter().filter_map(|t| {
         let tier = p.plan.tiers.get(*t)?;
         tier.schedule.longest_pause(&zone(&tier.timezone))
@@ -37,7 +37,7 @@ pub(super) fn ve1(case: &Case<'_>, out: &mut Findings<'_>) {
     let least = case.policy.limits.span(Limit::ColdMinimum);
     each(case, |p, k| {
         let Some(cold) = k.cold_after else { return };
-        let delete = deleted_after(case, p, k);
+        let delete = deleted_after(p, k);
         if delete.0 < cold.0 + least.0 {
             out.add(
                 &["policies", &p.database.policy, k.kind, k.name, "cold-after"],
@@ -105,7 +105,7 @@ pub(super) fn ve4(case: &Case<'_>, out: &mut Findings<'_>) {
     }
     each(case, |p, k| {
         let Some(lock) = k.site.vault.and_then(|v| v.lock) else { return };
-        let delete = deleted_after(case, p, k);
+        let delete = deleted_after(p, k);
         let what = match (lock.min, lock.max) {
             (Some(min), _) if delete < min => format!("shorter than the {min} that the lock demands"),
             (_, Some(max)) if delete > max => format!("longer than the {max} that the lock allows"),
@@ -122,7 +122,7 @@ pub(super) fn ve4(case: &Case<'_>, out: &mut Findings<'_>) {
 
 pub(super) fn ve5(case: &Case<'_>, out: &mut Findings<'_>) {
     each(case, |p, k| {
-        let delete = deleted_after(case, p, k);
+        let delete = deleted_after(p, k);
         if let Some(cold) = k.cold_after.filter(|c| *c >= delete) {
             out.add(
                 &["policies", &p.database.policy, k.kind, k.name, "cold-after"],
@@ -168,7 +168,7 @@ pub(super) fn ve12(case: &Case<'_>, out: &mut Findings<'_>) {
         let by_age_only = counts.iter().all(|n| *n == 0) && keep.tags.is_empty() && keep.at_least <= 1;
         match keep.window {
             Some(w) if by_age_only => {
-                let pause = pause(case, p, k);
+                let pause = pause(p, k);
                 if w <= pause {
                     out.add(
                         &path,

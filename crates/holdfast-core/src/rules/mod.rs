@@ -20,9 +20,9 @@ mod sources;
 
 pub use deletion::{Deletion, may_delete};
 pub use money::{Estimate, estimate, monthly_cluster, monthly_copy, monthly_rds};
-pub use objectives::{Claim, claims, human};
+pub use objectives::{Claim, Reach, claims, human, reaches};
 pub use observed::{Observed, SeenBucket, SeenDatabase, SeenRegion};
-pub use projection::{Coverage, kept_at};
+pub(crate) use projection::kept_at;
 
 use crate::policy::managed::{ManagedDatabase, VaultPlace};
 use crate::policy::{Database, ManagedPlan, ManagedVault, Policy, Position};

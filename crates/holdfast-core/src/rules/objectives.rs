@@ -1,8 +1,9 @@
 //! What a policy achieves, computed from what it schedules and copies, never from what it says: [`claims`],
 //! VE9.
 
+use super::projection::back;
 use super::quota::standing;
-use super::{Case, Coverage, Findings, Kept, Observed, Protected, is_immutable, zone};
+use super::{Case, Findings, Kept, Observed, Protected, is_immutable, zone};
 use crate::id::DatabaseName;
 use crate::limits::Limit;
 use crate::policy::managed::Engine;
@@ -39,6 +40,35 @@ struct Way {
     method: String,
     rpo: Duration,
     back: Duration,
+    step: Duration,
+}
+
+/// What there is for an incident that is noticed late: with which steps, and how far back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    pub database: DatabaseName,
+    pub method: String,
+    /// Between two moments that can be restored: as much is lost at most.
+    pub step: Duration,
+    pub back: Duration,
+}
+
+/// Of every managed database, all ways back while the source is there, the shortest first.
+pub fn reaches(policy: &Policy, observed: &Observed, now: Timestamp) -> Vec<Reach> {
+    let case = Case { policy, observed, now };
+    let mut out = Vec::new();
+    for p in case.managed() {
+        let mut all = ways(&case, &p, Scenario::Corruption);
+        all.sort_by_key(|w| (w.back, w.step));
+        let database = &p.database.name;
+        out.extend(all.into_iter().map(|w| Reach {
+            database: database.clone(),
+            method: w.method,
+            step: w.step,
+            back: w.back,
+        }));
+    }
+    out
 }
 
 /// Of every managed database, for every scenario.
@@ -81,7 +111,8 @@ fn ways(case: &Case<'_>, p: &Protected<'_>, scenario: Scenario) -> Vec<Way> {
     let lag = limits.span(Limit::PitrLag);
     let mut out = Vec::new();
     if let Some(pitr) = &p.plan.pitr {
-        let to_a_second = |method: &str| Way { method: method.into(), rpo: lag, back: pitr.keep };
+        let to_a_second =
+            |method: &str| Way { method: method.into(), rpo: lag, back: pitr.keep, step: Duration(1) };
         match scenario {
             Scenario::Deletion | Scenario::Corruption => out.push(to_a_second("point in time of the source")),
             // Automated backups outlive their source if they are told to and it can still be named.
@@ -100,6 +131,7 @@ fn ways(case: &Case<'_>, p: &Protected<'_>, scenario: Scenario) -> Vec<Way> {
                 method: format!("automated backups replicated to {there}"),
                 rpo: Duration(lag.0 + limits.get(Limit::ReplicationLag)),
                 back: r.keep,
+                step: Duration(1),
             });
         }
     }
@@ -109,12 +141,13 @@ fn ways(case: &Case<'_>, p: &Protected<'_>, scenario: Scenario) -> Vec<Way> {
             Scenario::Malicious => p.other_account(&k.site) || k.site.vault.is_some_and(is_immutable),
             _ => true,
         };
-        if fits && let Some(rpo) = worst(case, p, &k) {
+        if fits && let Some((rpo, step)) = worst(case, p, &k) {
             let what = if k.site.is_aws_backup() { "recovery points" } else { "snapshots" };
             out.push(Way {
                 method: format!("{what} of {} in {}", k.label(), k.site.region),
                 rpo,
-                back: Coverage::of(&standing(case, p, &k), case.now).back,
+                back: back(&standing(case, p, &k), case.now),
+                step,
             });
         }
     }
@@ -126,8 +159,9 @@ fn has_resource_id(p: &Protected<'_>) -> bool {
 }
 
 /// The most that is lost with the points of a tier or copy: just before a new one has arrived, the newest is
-/// the one before. Points of several tiers come at least as often as the most frequent.
-fn worst(case: &Case<'_>, p: &Protected<'_>, k: &Kept<'_>) -> Option<Duration> {
+/// the one before. Also the longest time between two points. Those of several tiers come at least as often as
+/// those of the most frequent.
+fn worst(case: &Case<'_>, p: &Protected<'_>, k: &Kept<'_>) -> Option<(Duration, Duration)> {
     let limits = &case.policy.limits;
     let took = p.seen.and_then(|s| s.snapshot_duration).unwrap_or(limits.span(Limit::SnapshotDuration));
     let copy = p.seen.and_then(|s| s.copy_duration).unwrap_or(limits.span(Limit::CopyDuration));
@@ -135,14 +169,15 @@ fn worst(case: &Case<'_>, p: &Protected<'_>, k: &Kept<'_>) -> Option<Duration> {
         let tier = p.plan.tiers.get(*t)?;
         tier.schedule.longest_pause(&zone(&tier.timezone))
     });
-    let mut rpo = pauses.min()?.0 + took.0;
+    let pause = pauses.min()?;
+    let mut rpo = pause.0 + took.0;
     if k.site.is_aws_backup() {
         rpo += limits.get(Limit::StartWindow);
     }
     if k.kind == "copies" {
         rpo += copy.0;
     }
-    Some(Duration(rpo))
+    Some((Duration(rpo), pause))
 }
 
 pub(super) fn ve9(case: &Case<'_>, out: &mut Findings<'_>) {

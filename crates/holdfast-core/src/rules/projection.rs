@@ -1,4 +1,4 @@
-//! What a schedule and a `keep` leave standing once they have run for long: [`kept_at`], [`Coverage`].
+//! What a schedule and a `keep` leave standing once they have run for long: [`kept_at`].
 
 use crate::policy::Keep;
 use crate::retention::Every;
@@ -30,7 +30,7 @@ pub(crate) fn reach(keep: &Keep, pause: Duration) -> Duration {
 /// The moments of all points that stand at `now`, newest first, if every run of these schedules, each in its
 /// zone, succeeded since long ago. Days and weeks are those of the first. Rules on tags keep what nobody can
 /// foresee; they add nothing here.
-pub fn kept_at(tiers: &[(&Schedule, TimeZone)], keep: &Keep, now: Timestamp) -> Vec<Timestamp> {
+pub(crate) fn kept_at(tiers: &[(&Schedule, TimeZone)], keep: &Keep, now: Timestamp) -> Vec<Timestamp> {
     let zone = tiers.first().map_or(TimeZone::UTC, |(_, z)| z.clone());
     let pauses = tiers.iter().filter_map(|(s, z)| s.longest_pause(z));
     let pause = pauses.max().unwrap_or(Duration(DAY));
@@ -67,19 +67,9 @@ pub fn kept_at(tiers: &[(&Schedule, TimeZone)], keep: &Keep, now: Timestamp) -> 
     kept.into_iter().rev().collect()
 }
 
-/// How much stands, and how far back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Coverage {
-    pub points: usize,
-    /// Age of the oldest.
-    pub back: Duration,
-}
-
-impl Coverage {
-    pub(crate) fn of(kept: &[Timestamp], now: Timestamp) -> Coverage {
-        let back = kept.last().and_then(|t| u64::try_from(now.as_second() - t.as_second()).ok());
-        Coverage { points: kept.len(), back: Duration(back.unwrap_or(0)) }
-    }
+/// The age of the oldest of them.
+pub(crate) fn back(kept: &[Timestamp], now: Timestamp) -> Duration {
+    Duration(kept.last().and_then(|t| u64::try_from(now.as_second() - t.as_second()).ok()).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -424,6 +424,26 @@ fn claims_say_what_each_scenario_costs() {
 }
 
 #[test]
+fn what_reaches_how_far_back() {
+    let gym = parse(include_str!("../../../../examples/gym.toml"));
+    let shown: Vec<String> = reaches(&gym, &OFFLINE, now())
+        .iter()
+        .map(|r| format!("{} | {} | {}", r.method, objectives::human(r.step), objectives::human(r.back)))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "recovery points of tier `daily` in us-west-1 | 1d | 29d 6h",
+            "recovery points of copy `dr-daily` in us-east-1 | 1d | 29d 6h",
+            "point in time of the source | 1s | 30d",
+            "recovery points of tier `weekly` in us-west-1 | 7d | 84d 5h",
+            "recovery points of tier `monthly` in us-west-1 | 31d | 356d 4h",
+            "recovery points of copy `dr-monthly` in us-east-1 | 31d | 356d 4h",
+        ]
+    );
+}
+
+#[test]
 fn ve10_copies_stay_out_of_production() {
     let isolated = |i: &str| with(&[("isolated = { subnet-group = \"verify\" }", i)]);
     only(

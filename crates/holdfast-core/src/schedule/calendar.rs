@@ -63,6 +63,22 @@ impl Calendar {
         })
     }
 
+    /// Minute to day of week, as Amazon writes them. It has no last Friday.
+    pub(super) fn amazon(&self) -> Option<String> {
+        let (day, weekday) = match (self.which, self.weekday) {
+            (Which::Nth(n), Some(w)) => ("?".to_string(), format!("{}#{n}", w + 1)),
+            (Which::Nth(n), None) => (n.to_string(), "?".to_string()),
+            (Which::Last, None) => ("L".to_string(), "?".to_string()),
+            (Which::Last, Some(_)) => return None,
+        };
+        let first = if self.which == Which::Last { self.months } else { 1 };
+        let step = usize::try_from(self.months).ok()?;
+        let months: Vec<String> = (first..=12).step_by(step).map(|m| m.to_string()).collect();
+        let months = if months.len() == 12 { "*".to_string() } else { months.join(",") };
+        let (hour, minute) = self.at;
+        Some(format!("{minute} {hour} {day} {months} {weekday}"))
+    }
+
     pub(super) fn on(&self, date: Date) -> bool {
         let first_month = (date.month() - 1) % self.months == 0;
         let last_month = date.month() % self.months == 0;

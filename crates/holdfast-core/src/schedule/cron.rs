@@ -37,6 +37,23 @@ impl Cron {
         })
     }
 
+    /// Minute to day of week, as Amazon writes them.
+    pub(super) fn amazon(&self) -> Option<String> {
+        let list = |set: u64, low: u32, high: u32, add: u32| {
+            let all: Vec<String> =
+                (low..=high).filter(|n| set & (1 << n) != 0).map(|n| (n + add).to_string()).collect();
+            if all.len() as u32 == high - low + 1 { "*".to_string() } else { all.join(",") }
+        };
+        let (day, weekday) = match (list(self.days, 1, 31, 0).as_str(), list(self.weekdays, 0, 6, 1).as_str())
+        {
+            (day, "*") => (day.to_string(), "?".to_string()),
+            ("*", weekday) => ("?".to_string(), weekday.to_string()),
+            _ => return None,
+        };
+        let (minute, hour) = (list(self.minutes, 0, 59, 0), list(self.hours, 0, 23, 0));
+        Some(format!("{minute} {hour} {day} {} {weekday}", list(self.months, 1, 12, 0)))
+    }
+
     pub(super) fn either_day(&self) -> bool {
         self.either_day
     }

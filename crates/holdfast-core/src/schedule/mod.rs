@@ -189,6 +189,19 @@ impl Schedule {
             .map(Duration)
     }
 
+    /// The same for AWS Backup and EventBridge, whose cron has a year, counts weekdays from Sunday as 1 and
+    /// wants one day field to be `?`; `None` if it cannot be said there.
+    pub fn amazon(&self) -> Option<String> {
+        let fields = match &self.rule {
+            Rule::Cron(c) => c.amazon()?,
+            Rule::Calendar(c) => c.amazon()?,
+            Rule::Every(n) if *n < 60 && 60 % n == 0 => format!("0/{n} * * * ?"),
+            Rule::Every(n) if n % 60 == 0 => format!("0 0/{} * * ?", n / 60),
+            Rule::Every(_) => return None,
+        };
+        Some(format!("cron({fields} *)"))
+    }
+
     /// The times of the clock, as (hour, minute), that a day of it can have.
     pub(crate) fn clock_times(&self) -> Vec<(u32, u32)> {
         match &self.rule {

@@ -113,3 +113,24 @@ fn other_texts_are_not_schedules() {
         assert!(!e.hint.is_empty());
     }
 }
+
+#[test]
+fn amazons_notation() {
+    for (text, want) in [
+        ("0 3 * * *", Some("cron(0 3 * * ? *)")),
+        ("0 4 * * 0", Some("cron(0 4 ? * 1 *)")),
+        ("30 5 1,15 jan-mar *", Some("cron(30 5 1,15 1,2,3 ? *)")),
+        ("0 5 * * mon-fri", Some("cron(0 5 ? * 2,3,4,5,6 *)")),
+        ("0 2 1-7 * 0", None),
+        ("every 6h", Some("cron(0 0/6 * * ? *)")),
+        ("every 15m", Some("cron(0/15 * * * ? *)")),
+        ("every 90m", None),
+        ("first sunday 02:00", Some("cron(0 2 ? * 1#1 *)")),
+        ("second tuesday of quarter 02:30", Some("cron(30 2 ? 1,4,7,10 3#2 *)")),
+        ("last day of quarter 23:00", Some("cron(0 23 L 3,6,9,12 ? *)")),
+        ("first day of year 00:00", Some("cron(0 0 1 1 ? *)")),
+        ("last friday 02:00", None),
+    ] {
+        assert_eq!(text.parse::<Schedule>().unwrap().amazon().as_deref(), want, "{text}");
+    }
+}

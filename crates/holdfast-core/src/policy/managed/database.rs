@@ -203,7 +203,7 @@ impl Resolver<'_> {
             if !good {
                 self.problem(
                     r.span(),
-                    format!("this is not the resource id of a {engine} database"),
+                    format!("this is no resource id of {engine}"),
                     format!("It looks like `{wanted}ABCDEFGHIJKLMNOPQRSTUVWXYZ`; the provider shows it beside the name."),
                 );
             }

@@ -294,6 +294,15 @@ impl Resolver<'_> {
         if let (true, Some(at)) = (aws_backup, &w.snapshot_id) {
             self.problem(at.span(), "AWS Backup names its points itself", "Take `snapshot-id` out.");
         }
+        if let (true, Some(s), Some(at)) = (aws_backup, &schedule, &w.schedule)
+            && s.amazon().is_none()
+        {
+            self.problem(
+                at.span(),
+                format!("AWS Backup has no way to say `{s}`"),
+                "Use a schedule that its cron knows, or let holdfast take snapshots: leave `vaults` out.",
+            );
+        }
         let keep = self.keep(w.keep.as_ref(), &path, name.span());
         let cold_after = self.whole_days(w.cold_after.as_ref());
         let snapshot_id = self.pattern(w.snapshot_id.as_ref(), TIER_ID);
