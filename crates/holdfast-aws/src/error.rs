@@ -6,7 +6,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
-use holdfast_core::managed::{ErrorKind, ManagedError};
+use holdfast_core::managed::{About, ErrorKind, ManagedError};
 use std::error::Error;
 
 /// What a code and its message mean. `action` is what was called.
@@ -93,7 +93,7 @@ fn state_in(message: &str) -> Option<String> {
     let after = ["status: ", "state: ", "status is ", "state is ", "currently in "]
         .iter()
         .find_map(|w| message.split_once(w))
-        .and_then(|(_, rest)| rest.split([' ', '.', ',']).next());
+        .and_then(|(_, rest)| rest.split([' ', '.', ',', ')']).next());
     let fits =
         |s: &&str| !s.is_empty() && s.len() < 40 && s.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     after.filter(fits).or(quoted.filter(fits)).map(str::to_string)
@@ -136,16 +136,18 @@ where
             (without_answer(other, &said), said, false)
         }
     };
-    ManagedError {
+    ManagedError::new(
         kind,
-        action: on.action.0.to_string(),
-        region: on.region.cloned(),
-        resource: on.resource.to_string(),
-        said,
-        request_id,
-        transient,
-        source: None,
-    }
+        About {
+            action: on.action.0.to_string(),
+            region: on.region.cloned(),
+            resource: on.resource.to_string(),
+            said,
+            request_id,
+            transient,
+            source: None,
+        },
+    )
 }
 
 /// No answer came: no credentials to ask with, a region that has no address, or the network.
@@ -178,7 +180,8 @@ pub(crate) fn chain(e: Option<&(dyn Error + 'static)>) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = e;
     while let Some(s) = next {
-        let text = s.to_string();
+        // Some print their sources over several lines.
+        let text = s.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         if !parts.iter().any(|p| p.contains(&text)) {
             parts.push(text);
         }

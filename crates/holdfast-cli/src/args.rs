@@ -111,15 +111,12 @@ pub enum Command {
     },
     /// Which ways out of an incident there are for a managed database, from what is really there
     Recover(RecoverArgs),
-    /// Print the IAM policy that a role needs: observe, backup, restore or delete
-    Iam {
-        #[arg(long)]
-        role: String,
-    },
     /// Check every setting that could make backup or recovery fail
     Doctor { database: Option<String> },
     /// Check the policy: its form, and the rules that backups have to hold to
     Validate(ValidateArgs),
+    /// Print the IAM policy that a role needs (managed databases)
+    Iam(IamArgs),
     /// Keys: export for a host, recovery copy under a passphrase
     #[command(subcommand)]
     Key(KeyCommand),
@@ -130,6 +127,22 @@ pub struct ValidateArgs {
     /// Also show what each scenario would lose, windows by the clock, and what it costs
     #[arg(long)]
     pub explain: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct IamArgs {
+    /// observe, backup, restore or delete
+    #[arg(long)]
+    pub role: String,
+    /// For this account only (12 digits) [default: any]
+    #[arg(long)]
+    pub account: Option<String>,
+    /// For this region only [default: any]
+    #[arg(long)]
+    pub region: Option<String>,
+    /// aws, aws-cn or aws-us-gov
+    #[arg(long, default_value = "aws")]
+    pub partition: String,
 }
 
 #[derive(Debug, Args)]

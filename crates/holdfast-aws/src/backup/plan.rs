@@ -18,7 +18,8 @@ fn rule(r: &sdk::BackupRule) -> BackupRule {
         name: r.rule_name().to_string(),
         vault: r.target_backup_vault_name().to_string(),
         schedule: r.schedule_expression().map(str::to_string),
-        timezone: r.schedule_expression_timezone().map(str::to_string),
+        // AWS writes its default out.
+        timezone: r.schedule_expression_timezone().filter(|z| *z != "Etc/UTC").map(str::to_string),
         start_window: number(r.start_window_minutes()),
         completion_window: number(r.completion_window_minutes()),
         lifecycle: lifecycle(r.lifecycle()),
@@ -166,7 +167,7 @@ impl BackupPlans for AwsCloud {
                 let own = all.find(|p| p.tags.operation() == Some(op.as_str()));
                 match own {
                     Some(plan) => {
-                        self.record(on, Some(op), e.request_id, Outcome::Adopted)?;
+                        self.record(on, Some(op), e.request_id.clone(), Outcome::Adopted)?;
                         Ok(plan)
                     }
                     None => {
@@ -230,7 +231,7 @@ impl BackupPlans for AwsCloud {
                 let all = self.selections(region, plan).await?;
                 match all.into_iter().find(|s| s.content == *content) {
                     Some(selection) => {
-                        self.record(on, Some(op), e.request_id, Outcome::Adopted)?;
+                        self.record(on, Some(op), e.request_id.clone(), Outcome::Adopted)?;
                         Ok(selection)
                     }
                     None => {

@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod copy;
 mod expire;
+mod iam;
 mod init;
 mod key;
 mod list;
@@ -39,7 +40,6 @@ pub async fn run(cli: &Cli) -> Done {
             managed::retire::retire(cli, id, db.as_deref(), *yes, wait_for.as_deref()).await
         }
         Command::Recover(a) => managed::recover::recover(cli, a).await,
-        Command::Iam { role } => managed::iam(role),
         Command::List { database } => list::list(cli, database.as_deref()).await,
         Command::Show { point } => list::show(cli, point).await,
         Command::Restore(a) => restore::run(cli, a).await,
@@ -62,6 +62,7 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Release { hold, reason, db } => expire::release(cli, hold, reason, db.as_deref()).await,
         Command::Validate(a) => validate::run(cli, a),
         Command::Key(k) => key::run(cli, k).await,
+        Command::Iam(a) => iam::run(cli, a),
     }
 }
 

@@ -9,11 +9,9 @@ pub mod list;
 pub mod recover;
 pub mod retire;
 
-use super::{Done, context};
+use super::context;
 use crate::args::Cli;
-use crate::output;
 use crate::progress::Progress;
-use holdfast_core::managed::iam::{Role, policy};
 use holdfast_core::managed::{Cloud, Region};
 use holdfast_core::policy::{ManagedDatabase, ManagedPlan, Policy, Source};
 use holdfast_core::time::Duration;
@@ -96,12 +94,4 @@ pub async fn connect(_: &ManagedDatabase, _: &Region, _: &Path) -> anyhow::Resul
         "this holdfast was built without Amazon's managed databases",
         "build it with its default features",
     ))
-}
-
-/// `holdfast iam`: the policy for a role, to be given to the provider.
-pub fn iam(role: &str) -> Done {
-    let role: Role =
-        role.parse().map_err(|e: String| crate::failure::usage(e, "write for example --role backup"))?;
-    output::json(&policy(role));
-    Ok(0)
 }
