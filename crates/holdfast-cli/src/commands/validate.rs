@@ -174,9 +174,9 @@ fn tables(p: &Policy) {
     let mut rows = vec![["price", "region", "dollars", "source"].map(str::to_string).to_vec()];
     for (price, key, region, _, source) in prices::TABLE {
         let region = if region.is_empty() { "us-east-1" } else { region };
-        let source = if p.prices.is_overridden(*price, region) { "this policy" } else { source };
+        let source = if p.prices.managed.is_overridden(*price, region) { "this policy" } else { source };
         rows.push(
-            [key, region, &p.prices.get(*price, region).to_string(), source].map(str::to_string).to_vec(),
+            [key, region, &p.prices.managed.get(*price, region).to_string(), source].map(str::to_string).to_vec(),
         );
     }
     output::line("");

@@ -14,6 +14,7 @@ mod indexes;
 mod keys;
 mod lifecycle;
 mod lock;
+mod managed;
 mod promoted;
 mod put_back;
 mod remote;

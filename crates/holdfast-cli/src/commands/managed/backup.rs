@@ -37,6 +37,8 @@ pub async fn backup(cli: &Cli, a: &BackupArgs) -> Done {
         tags.set(&k, &v);
     }
     let keep_for = a.keep_for.as_deref().map(|t| super::span(t, "--keep-for")).transpose()?;
+    // What tiers make, their rules let go.
+    let keep_for = keep_for.or(s.plan.manual_keep.filter(|_| a.tier.is_none()));
     let keep_for = keep_for.map(|d| SignedDuration::from_secs(i64::try_from(d.0).unwrap_or(i64::MAX)));
     let request = Request { tier: a.tier.clone(), pattern, tags, note: a.note.clone(), keep_for };
     let result = run(&s.managed, &request).await;

@@ -1,0 +1,254 @@
+//! Databases that a provider runs, against the strict stand-in for AWS: snapshots, copies, retention, what is shown,
+//! cutover; killed, refused, cut off.
+
+use crate::common::error_of;
+use holdfast_testkit::{Aws, Holdfast, Scratch, proc, tools};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const HOME: &str = "us-east-1";
+const AWAY: &str = "us-west-2";
+
+struct Plane {
+    aws: Aws,
+    hf: Holdfast,
+    scratch: Scratch,
+}
+
+const POLICY: &str = r#"
+version = 1
+[databases.shop]
+source = "SOURCE"
+policy = "standard"
+snapshot-id = "shop-manual-%Y%m%d-%H%M%S"
+[vaults.west]
+url = "snapshots://us-west-2"
+kms-key = "KEY"
+[policies.standard]
+rpo = "1d"
+rto = "4h"
+pitr = { keep = "7d" }
+tags = { Application = "shop" }
+[policies.standard.tiers.daily]
+schedule = "0 12 * * *"
+keep = { last = 2, at-least = 1 }
+[policies.standard.copies.dr]
+to = "west"
+keep = { last = 7, at-least = 1 }
+"#;
+
+/// A key in the other region, as a customer has one.
+fn key(aws: &Aws) -> String {
+    let mut command = std::process::Command::new(tools::python());
+    let script =
+        format!("import boto3; print(boto3.client('kms', region_name='{AWAY}').create_key()['KeyMetadata']['Arn'])");
+    command.args(["-c", &script]).envs(aws.env());
+    let done = proc::run(&mut command, &[], Duration::from_secs(60));
+    assert_eq!(done.code, 0, "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).trim().to_string()
+}
+
+fn plane(name: &str, source: &str, more: &str) -> Plane {
+    let scratch = Scratch::new(name);
+    let aws = Aws::standin(&scratch);
+    let seed = match source.starts_with("rds") {
+        true => json!({ "instances": [
+            { "DBInstanceIdentifier": "shop", "age": 864_000, "StorageEncrypted": true }
+        ] }),
+        false => json!({ "clusters": [
+            { "DBClusterIdentifier": "shop", "age": 864_000, "members": 1, "StorageEncrypted": true }
+        ] }),
+    };
+    let _ = aws.control("seed", Some(seed));
+    let text = POLICY.replace("SOURCE", source).replace("KEY", &key(&aws)) + more;
+    let path = scratch.write("holdfast.toml", &text);
+    let hf = Holdfast::new(&scratch, &path).env("HOLDFAST_POLL", "0.05").envs(aws.env());
+    Plane { aws, hf, scratch }
+}
+
+impl Plane {
+    fn backup(&self, args: &[&str]) -> Value {
+        let all = [&["--json", "backup", "shop"], args].concat();
+        self.hf.run(&all).ok().json()
+    }
+
+    fn kept(&self) -> Vec<Value> {
+        let all = self.hf.run(&["--json", "list", "shop"]).ok().json();
+        all["managed"]["databases"][0]["kept"].as_array().expect("kept").clone()
+    }
+
+    /// Identifiers of finished manual snapshots of a region, as the provider has them.
+    fn snapshots(&self, region: &str) -> Vec<String> {
+        let state = self.aws.control("state", None);
+        let mut out = Vec::new();
+        for (name, tables) in state["regions"].as_object().expect("regions") {
+            if !name.ends_with(region) {
+                continue;
+            }
+            for (table, rows) in tables.as_object().expect("tables") {
+                if table.contains("snapshot") {
+                    let rows = rows.as_array().expect("rows").iter();
+                    let manual = rows.filter(|r| !r["id"].as_str().is_some_and(|id| id.contains(':')));
+                    out.extend(manual.filter_map(|r| r["id"].as_str().map(str::to_string)));
+                }
+            }
+        }
+        out.sort();
+        out
+    }
+}
+
+fn from_backup_to_copy(name: &str, source: &str) {
+    let p = plane(name, source, "");
+    // Somebody else's, whose name sorts before and after ours.
+    let _ = p.aws.control(
+        "seed",
+        Some(json!({ "snapshots": { "source": "shop", "count": 3, "prefix": "shop-daily" } })),
+    );
+    let others = p.snapshots(HOME);
+    assert_eq!(others.len(), 3, "{others:?}");
+
+    let made = p.backup(&["--note", "before \"v2\"", "--tag", "Ticket=OPS-1"]);
+    let id = made["id"].as_str().expect("id");
+    assert!(id.starts_with("shop-manual-20"), "{id}");
+    assert_eq!((&made["status"], &made["encrypted"]), (&json!("succeeded"), &json!(true)));
+    assert_eq!(made["tags"]["Ticket"], "OPS-1");
+    assert_eq!(made["tags"]["Application"], "shop");
+    assert!(p.snapshots(HOME).contains(&id.to_string()));
+
+    // Three of a tier that keeps two; the names have seconds in them.
+    let mut daily = Vec::new();
+    for _ in 0..3 {
+        daily.push(p.backup(&["--tier", "daily"])["id"].as_str().expect("id").to_string());
+        std::thread::sleep(Duration::from_millis(1100));
+    }
+    let plan = p.hf.run(&["--json", "copy", "shop", "--plan"]).ok().json();
+    let missing = plan["copies"][0]["plan"]["missing"].as_array().expect("missing");
+    assert_eq!(missing.len(), 4, "{plan:#}");
+    assert!(p.snapshots(AWAY).is_empty());
+    let done = p.hf.run(&["--json", "copy", "shop"]).ok().json();
+    assert_eq!(done["copies"][0]["report"]["arrived"].as_array().map(Vec::len), Some(4), "{done:#}");
+    assert_eq!(p.snapshots(AWAY).len(), 4);
+    // Nothing is copied twice.
+    let again = p.hf.run(&["--json", "copy", "shop"]).ok().json();
+    assert_eq!(again["copies"][0]["plan"]["missing"], json!([]), "{again:#}");
+
+    let plan = p.hf.run(&["--json", "expire", "shop"]).ok().json();
+    let home = plan["regions"].as_array().expect("regions").iter().find(|r| r["region"] == HOME);
+    let lines = home.expect("the home region")["snapshots"].as_array().expect("lines").clone();
+    assert_eq!(lines.len(), 4, "only what holdfast made is looked at: {plan:#}");
+    let gone: Vec<&str> = lines.iter().filter(|l| l["keep"] == false).filter_map(|l| l["id"].as_str()).collect();
+    assert_eq!(gone, [daily[0].as_str()]);
+    assert!(p.snapshots(HOME).contains(&daily[0]), "a plan changes nothing");
+    let _ = p.hf.run(&["expire", "shop", "--apply"]).ok();
+    let left = p.snapshots(HOME);
+    assert!(!left.contains(&daily[0]) && left.contains(&daily[2]) && left.contains(&id.to_string()), "{left:?}");
+    assert!(others.iter().all(|o| left.contains(o)), "other people's snapshots are never touched: {left:?}");
+
+    let kept = p.kept();
+    let copies = kept.iter().filter(|k| k["kind"] == "copy" && k["region"] == AWAY).count();
+    assert_eq!(copies, 4, "{kept:#?}");
+    // Of the moment that the data shows, not of the copy's own making.
+    let original = kept.iter().find(|k| k["id"] == daily[2].as_str() && k["region"] == HOME).expect("original");
+    let copy = kept.iter().find(|k| k["id"] == daily[2].as_str() && k["region"] == AWAY).expect("copy");
+    assert_eq!(original["taken"], copy["taken"]);
+    let _ = p.hf.run(&["list"]).ok().says("us-west-2");
+}
+
+#[test]
+fn snapshots_of_an_instance() {
+    from_backup_to_copy("managed-rds", "rds://us-east-1/shop");
+}
+
+#[test]
+fn snapshots_of_an_aurora_cluster() {
+    from_backup_to_copy("managed-aurora", "aurora://us-east-1/shop");
+}
+
+/// X20: killed while it waits, the same command finds its snapshot again and makes no second one.
+#[test]
+fn killed_while_it_waits() {
+    let p = plane("managed-killed", "rds://us-east-1/shop", "");
+    let _ = p.aws.control("config", Some(json!({ "polls": { "snapshot": 1000 } })));
+    let mut run = p.hf.spawn(&["backup", "shop", "--tier", "daily"]);
+    let seen = proc::wait_until(Duration::from_secs(30), || p.aws.count("rds:CreateDBSnapshot") == 1);
+    assert!(seen, "it never began");
+    run.kill9();
+    let _ = p.aws.control("config", Some(json!({ "polls": { "snapshot": 2 } })));
+    let made = p.backup(&["--tier", "daily"]);
+    assert_eq!(made["resumed"], true, "{made:#}");
+    assert_eq!(p.snapshots(HOME).len(), 1);
+    // It is over: the next one is another.
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(p.backup(&["--tier", "daily"])["resumed"], false);
+    assert_eq!(p.snapshots(HOME).len(), 2);
+}
+
+/// The reply is lost after the snapshot was begun: it is adopted, not made again.
+#[test]
+fn the_network_is_cut_after_the_call() {
+    let p = plane("managed-cut", "rds://us-east-1/shop", "");
+    let _ = p.aws.control("faults", Some(json!({ "kind": "cut-after", "action": "rds:CreateDBSnapshot" })));
+    let _ = p.backup(&["--tier", "daily"]);
+    assert_eq!(p.snapshots(HOME).len(), 1);
+    let log = std::fs::read_to_string(p.scratch.path("state/changes.log")).expect("the log of changes");
+    assert!(log.lines().any(|l| l.contains("rds:CreateDBSnapshot") && l.contains("\"attempted\"")), "{log}");
+}
+
+/// X5, X38: a snapshot that fails is no success, whatever else there is.
+#[test]
+fn a_snapshot_that_fails_is_told_and_removed() {
+    let p = plane("managed-fails", "rds://us-east-1/shop", "");
+    let _ = p.aws.control("faults", Some(json!({ "kind": "fail", "operation": "snapshot", "resource": "*" })));
+    let out = p.hf.run(&["--json", "backup", "shop"]).expect_code(1);
+    let (_, message, hint) = error_of(&out);
+    assert!(message.contains("failed") && !hint.is_empty(), "{message}");
+    assert!(p.snapshots(HOME).is_empty(), "a failed one counts against the quota");
+}
+
+#[test]
+fn missing_permissions_are_named() {
+    let p = plane("managed-denied", "rds://us-east-1/shop", "");
+    let _ = p.aws.control("faults", Some(json!({ "kind": "deny", "action": "rds:CreateDBSnapshot", "times": 9 })));
+    let out = p.hf.run(&["--json", "backup", "shop"]).expect_code(12);
+    let (_, message, hint) = error_of(&out);
+    assert!(message.contains("rds:CreateDBSnapshot"), "{message}");
+    assert!(hint.contains("holdfast iam --role backup"), "{hint}");
+    let none = Holdfast::new(&p.scratch, p.scratch.path("holdfast.toml"))
+        .env("AWS_ENDPOINT_URL", p.aws.endpoint())
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    let (_, message, hint) = error_of(&none.run(&["--json", "backup", "shop"]).expect_code(12));
+    assert!(message.contains("credentials") && hint.contains("AWS_PROFILE"), "{message} {hint}");
+}
+
+#[test]
+fn a_region_that_is_down_hides_no_other() {
+    let p = plane("managed-region", "rds://us-east-1/shop", "");
+    let _ = p.backup(&[]);
+    let _ = p.aws.control(
+        "faults",
+        Some(json!({ "kind": "deny", "action": "rds:Describe*", "region": AWAY, "times": 1000 })),
+    );
+    let out = p.hf.run(&["--json", "list", "shop"]).expect_code(3).json();
+    let managed = &out["managed"];
+    assert!(!managed["databases"][0]["kept"].as_array().expect("kept").is_empty());
+    let failures = managed["failures"].as_array().expect("failures");
+    assert!(failures.iter().any(|f| f[0] == AWAY), "{managed:#}");
+}
+
+/// What is left is computed from what is there, not from what the policy intends (X10, X42).
+#[test]
+fn ways_out_of_an_incident() {
+    let p = plane("managed-recover", "rds://us-east-1/shop", "");
+    let _ = p.backup(&["--tier", "daily"]);
+    let none = p.hf.run(&["--json", "recover", "shop", "--scenario", "region-loss"]).expect_code(10);
+    assert!(error_of(&none).1.contains("nothing of `shop`"));
+    let _ = p.hf.run(&["copy", "shop"]).ok();
+    let ways = p.hf.run(&["--json", "recover", "shop", "--scenario", "region-loss"]).ok().json();
+    assert_eq!((&ways["ways"][0]["region"], &ways["ways"][0]["from"]["from"]), (&json!(AWAY), &json!("snapshot")));
+    let ways = p.hf.run(&["--json", "recover", "shop", "--scenario", "corruption", "--at", "1 hour ago"]).ok();
+    assert_eq!(ways.json()["ways"][0]["from"]["from"], "source");
+    let (_, message, _) =
+        error_of(&p.hf.run(&["--json", "recover", "shop", "--scenario", "corruption"]).expect_code(2));
+    assert!(message.contains("when did the corruption begin"), "{message}");
+}
