@@ -30,11 +30,20 @@ def load():
         if _app is None:
             # Nobody starts virtual machines here; the list of images takes longer than the rest.
             os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
-            import moto.ec2.models
-            import moto.iam.models
-            import moto.kms.models
-            import moto.sts.models  # noqa: F401
-            from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+            import boto3
+
+            # moto asks a new session for Amazon's regions in several places, and each reads the same
+            # half second of files. One is enough for all that ask for nothing special.
+            real, shared = boto3.Session, boto3.Session()
+            boto3.Session = lambda *a, **k: real(*a, **k) if a or k else shared
+            try:
+                import moto.ec2.models
+                import moto.iam.models
+                import moto.kms.models
+                import moto.sts.models  # noqa: F401
+                from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+            finally:
+                boto3.Session = real
 
             _app = DomainDispatcherApplication(create_backend_app)
         return _app
