@@ -130,7 +130,10 @@ impl Limits {
                 continue;
             };
             let found = match (row.unit, value.get_ref()) {
-                (Unit::Span, Scalar::Text(t)) => t.parse::<Duration>().ok().map(|d| d.0),
+                // Ten years are more than any of them can be, and nothing overflows.
+                (Unit::Span, Scalar::Text(t)) => {
+                    t.parse::<Duration>().ok().map(|d| d.0).filter(|d| *d <= 3_650 * DAY)
+                }
                 (Unit::Count | Unit::Percent, Scalar::Number(n)) => u64::try_from(*n).ok(),
                 _ => None,
             };

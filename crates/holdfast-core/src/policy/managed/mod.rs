@@ -30,6 +30,9 @@ pub(super) use vault::is_managed as is_managed_place;
 pub use vault::{ManagedVault, VaultLock, VaultPlace};
 pub use window::{DailyWindow, WeeklyWindow, offsets};
 
+#[cfg(test)]
+mod tests;
+
 use super::database::Source;
 use std::fmt;
 
