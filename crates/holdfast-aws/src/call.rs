@@ -128,9 +128,26 @@ impl AwsCloud {
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
         T: RequestId,
     {
-        match self.change(on, None, call).await {
-            Err(e) if e.is_not_found() => Ok(()),
-            other => other.map(drop),
+        self.gone(on, async {
+            let reply = self.read(on, call).await?;
+            Ok(reply.request_id().map(str::to_string))
+        })
+        .await
+    }
+
+    /// The same for any call; it gives its request id.
+    pub(crate) async fn gone<F>(&self, on: On<'_>, call: F) -> Result<()>
+    where
+        F: Future<Output = Result<Option<String>>>,
+    {
+        self.record(on, None, None, Outcome::Attempted)?;
+        match call.await {
+            Ok(id) => self.record(on, None, id, Outcome::Done),
+            Err(e) if e.is_not_found() => self.record(on, None, e.request_id.clone(), Outcome::Adopted),
+            Err(e) => {
+                self.record(on, None, e.request_id.clone(), Outcome::failed(&e))?;
+                Err(e)
+            }
         }
     }
 

@@ -17,7 +17,8 @@ pub(crate) fn kind(action: &str, code: &str, message: &str, status: u16) -> Erro
         return ErrorKind::WrongRegion;
     }
     // Before "denied": a locked vault says so with either code.
-    if action.starts_with("backup:") && lower.contains("lock") && !action.contains("Lock") && status != 404 {
+    let shortens = matches!(action, "backup:DeleteRecoveryPoint" | "backup:UpdateRecoveryPointLifecycle");
+    if shortens && lower.contains("lock") && status != 404 {
         return ErrorKind::Locked { until: None };
     }
     if has(&["Throttl", "RequestLimitExceeded", "TooManyRequests", "SlowDown", "PriorRequestNotComplete"]) {
@@ -72,17 +73,19 @@ pub(crate) fn kind(action: &str, code: &str, message: &str, status: u16) -> Erro
 fn is_state(code: &str) -> bool {
     let bare = code.trim_end_matches("Fault").trim_end_matches("Exception");
     (bare.starts_with("Invalid") && bare.ends_with("State"))
-        || matches!(bare, "DependencyViolation" | "KMSInvalidState" | "DependencyFailure")
+        || matches!(
+            bare,
+            "DependencyViolation" | "InvalidGroup.InUse" | "KMSInvalidState" | "DependencyFailure"
+        )
 }
 
 /// What the call was about is missing; as opposed to a group or a key that it named.
 fn is_missing(action: &str, code: &str) -> bool {
     let bare = code.trim_end_matches("Fault").trim_end_matches("Exception");
     // A source that is gone, or a group that does not exist, makes a creation wrong: its own thing is never there.
-    let named_only =
-        ["SubnetGroup", "ParameterGroup", "OptionGroup", "SecurityGroup", "KMSKey", "HostedZone"];
-    if named_only.iter().any(|n| bare.contains(n)) {
-        return action.contains(&format!("Describe{}", "DBSubnetGroups"));
+    let named_only = ["SubnetGroup", "ParameterGroup", "OptionGroup", "SecurityGroup", "KMSKey"];
+    if action.starts_with("rds:") && named_only.iter().any(|n| bare.contains(n)) {
+        return action == "rds:DescribeDBSubnetGroups";
     }
     bare.ends_with("NotFound") || bare.starts_with("NoSuch") || bare == "ResourceNotFound"
 }

@@ -128,8 +128,8 @@ impl AwsCloud {
             pair("IpPermissions.1.IpRanges.1.CidrIp", "0.0.0.0/0"),
         ];
         match self.ec2_change(on, None, pairs).await {
-            // Revoked already: InvalidPermission.NotFound.
-            Err(e) if e.is_not_found() => Ok(()),
+            // Revoked already. That the group is not found would be another thing.
+            Err(e) if e.said.starts_with("InvalidPermission.NotFound") => Ok(()),
             other => other.map(drop),
         }
     }
@@ -223,10 +223,8 @@ impl Networks for AwsCloud {
 
     async fn delete_group(&self, region: &Region, group: &str) -> Result<()> {
         let on = On::new(act::DELETE_GROUP, region, group);
-        match self.ec2_change(on, None, vec![pair("GroupId", group)]).await {
-            Err(e) if e.is_not_found() => Ok(()),
-            other => other.map(drop),
-        }
+        self.fresh.forget(&format!("group/{region}/{group}"));
+        self.gone(on, async { Ok(self.ec2(on, vec![pair("GroupId", group)]).await?.request_id) }).await
     }
 }
 

@@ -113,9 +113,10 @@ impl Signed {
             return url.trim_end_matches('/').to_string();
         }
         let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let fips = if self.sdk.use_fips() == Some(true) { "-fips" } else { "" };
         match service.global {
-            Some(_) => format!("https://{}.{suffix}", service.name),
-            None => format!("https://{}.{region}.{suffix}", service.name),
+            Some(_) => format!("https://{}{fips}.{suffix}", service.name),
+            None => format!("https://{}{fips}.{region}.{suffix}", service.name),
         }
     }
 

@@ -12,7 +12,7 @@ pub enum Outcome {
     Attempted,
     /// The provider took it.
     Done,
-    /// It had been done already by the same operation.
+    /// It had been done already: by the same operation, or (a removal) by anybody.
     Adopted,
     /// Refused, or not known whether it happened.
     Failed { why: String },
