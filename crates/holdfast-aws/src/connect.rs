@@ -36,13 +36,22 @@ pub struct Connection {
     pub keys: Option<AccessKeys>,
     /// PEM file; instead of, not besides, the system's certificates.
     pub ca_bundle: Option<PathBuf>,
+    /// Tries of one call, the first included; `None` = 6, or what `AWS_MAX_ATTEMPTS` says.
+    pub attempts: Option<u32>,
     /// Calls under way at once, over all regions.
     pub parallel: usize,
 }
 
 impl Default for Connection {
     fn default() -> Self {
-        Connection { profile: None, endpoint: None, keys: None, ca_bundle: None, parallel: 16 }
+        Connection {
+            profile: None,
+            endpoint: None,
+            keys: None,
+            ca_bundle: None,
+            attempts: None,
+            parallel: 16,
+        }
     }
 }
 
@@ -118,10 +127,11 @@ impl Connection {
             builder.set_region(SdkRegion::new(home.as_str().to_string()));
         }
         // Snapshots and restores run for hours beside other programs that use the account's request rate.
-        if let Some(retry) = sdk.retry_config().filter(|r| r.max_attempts() == SDK_ATTEMPTS)
-            && std::env::var_os("AWS_MAX_ATTEMPTS").is_none()
-        {
-            builder.set_retry_config(Some(retry.clone().with_max_attempts(ATTEMPTS)));
+        if let Some(retry) = sdk.retry_config() {
+            let raise =
+                retry.max_attempts() == SDK_ATTEMPTS && std::env::var_os("AWS_MAX_ATTEMPTS").is_none();
+            let attempts = self.attempts.or(raise.then_some(ATTEMPTS)).unwrap_or(retry.max_attempts());
+            builder.set_retry_config(Some(retry.clone().with_max_attempts(attempts)));
         }
         Ok(Ready { sdk: builder.build(), http })
     }

@@ -57,10 +57,15 @@ pub(crate) fn op(name: &str) -> Operation {
 }
 
 pub(crate) async fn client(aws: &Aws, key: &str) -> (AwsCloud, Arc<Recorder>) {
+    client_with(aws, key, None).await
+}
+
+pub(crate) async fn client_with(aws: &Aws, key: &str, attempts: Option<u32>) -> (AwsCloud, Arc<Recorder>) {
     let log = Arc::new(Recorder::default());
     let connection = Connection {
         endpoint: Some(aws.endpoint()),
         keys: Some(AccessKeys { id: key.into(), secret: Secret::new("test"), token: None }),
+        attempts,
         ..Connection::default()
     };
     (AwsCloud::connect(&connection, &home(), log.clone()).await.unwrap(), log)

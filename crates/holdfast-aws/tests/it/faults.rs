@@ -1,8 +1,10 @@
 //! What goes wrong on the way: lost replies, throttling, denials, late answers, regions that are down.
 
-use crate::common::{World, client, home, op, source, until};
+use crate::common::{World, client, client_with, home, op, source, until};
 use holdfast_core::managed::{
-    Databases, Engine, ErrorKind, NewSnapshot, Outcome, SnapshotFilter, SnapshotRef, Snapshots, Tags,
+    BackupJobs, BackupVaults, Databases, Engine, ErrorKind, JobFilter, Lifecycle, Moment, NewBackupJob,
+    NewSnapshot, NewVault, Outcome, RestoreFrom, RestoreTarget, Restores, SnapshotFilter, SnapshotRef,
+    Snapshots, Tags,
 };
 use serde_json::json;
 
@@ -28,6 +30,48 @@ async fn a_lost_reply_does_not_make_a_second_snapshot() {
     assert_eq!(w.log.outcomes("rds:CreateDBSnapshot").last(), Some(&Outcome::Done));
     let filter = SnapshotFilter { kind: Some(holdfast_core::managed::SnapshotKind::Manual), source_id: None };
     assert_eq!(w.cloud.snapshots(Engine::Rds, &home(), &filter).await.unwrap().len(), 3);
+}
+
+/// The reply is lost and our process dies: the next one makes the same calls again.
+#[tokio::test]
+async fn whoever_resumes_finds_its_own() {
+    let w = World::new("resume").await;
+    let shop = w.cloud.describe(&source("rds://us-east-1/shop")).await.unwrap();
+    let vault = NewVault { region: home(), name: "main".into(), key: None, tags: Tags::default() };
+    let job = NewBackupJob {
+        region: home(),
+        vault: "main".into(),
+        resource_arn: shop.arn.clone(),
+        role_arn: w.role(),
+        lifecycle: Lifecycle { cold_after_days: None, delete_after_days: Some(30) },
+        start_window: None,
+        complete_window: None,
+        tags: Tags::default(),
+    };
+    let from = RestoreFrom::Live { id: "shop".into(), to: Moment::Latest };
+    let target = RestoreTarget::like(&shop, shop.source.named("back").unwrap());
+    for action in ["backup:CreateBackupVault", "backup:StartBackupJob", "rds:RestoreDBInstanceToPointInTime"]
+    {
+        w.fault(json!({"kind": "cut-after", "action": action}));
+    }
+    let mut last = Vec::new();
+    for _ in 0..2 {
+        // One try each: the SDK's own second one would hide the fault.
+        let (cloud, log) = client_with(&w.aws, "test", Some(1)).await;
+        let first = cloud.create_vault(&vault, &op("r/vault")).await;
+        let begun = cloud.start_backup(&job, &op("r/job")).await;
+        let made = cloud.restore(&from, &target, &op("r/restore")).await;
+        last.push((first, begun, made, log));
+    }
+    let (first, begun, made, _) = &last[0];
+    assert_eq!(first.as_ref().unwrap_err().kind, ErrorKind::Network);
+    assert_eq!(begun.as_ref().unwrap_err().kind, ErrorKind::Network);
+    assert_eq!(made.as_ref().unwrap_err().kind, ErrorKind::Network);
+    let (first, begun, made, log) = &last[1];
+    assert!(first.is_ok() && begun.is_ok() && made.is_ok(), "{:?}", last[1]);
+    assert_eq!(log.outcomes("rds:RestoreDBInstanceToPointInTime"), [Outcome::Adopted]);
+    let jobs = w.cloud.backup_jobs(&home(), &JobFilter::default()).await.unwrap();
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
 }
 
 #[tokio::test]
