@@ -176,7 +176,9 @@ fn tables(p: &Policy) {
         let region = if region.is_empty() { "us-east-1" } else { region };
         let source = if p.prices.managed.is_overridden(*price, region) { "this policy" } else { source };
         rows.push(
-            [key, region, &p.prices.managed.get(*price, region).to_string(), source].map(str::to_string).to_vec(),
+            [key, region, &p.prices.managed.get(*price, region).to_string(), source]
+                .map(str::to_string)
+                .to_vec(),
         );
     }
     output::line("");

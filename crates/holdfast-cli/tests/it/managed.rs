@@ -40,8 +40,9 @@ keep = { last = 7, at-least = 1 }
 /// A key in the other region, as a customer has one.
 fn key(aws: &Aws) -> String {
     let mut command = std::process::Command::new(tools::python());
-    let script =
-        format!("import boto3; print(boto3.client('kms', region_name='{AWAY}').create_key()['KeyMetadata']['Arn'])");
+    let script = format!(
+        "import boto3; print(boto3.client('kms', region_name='{AWAY}').create_key()['KeyMetadata']['Arn'])"
+    );
     command.args(["-c", &script]).envs(aws.env());
     let done = proc::run(&mut command, &[], Duration::from_secs(60));
     assert_eq!(done.code, 0, "{}", String::from_utf8_lossy(&done.stderr));
@@ -81,16 +82,12 @@ impl Plane {
     fn snapshots(&self, region: &str) -> Vec<String> {
         let state = self.aws.control("state", None);
         let mut out = Vec::new();
-        for (name, tables) in state["regions"].as_object().expect("regions") {
-            if !name.ends_with(region) {
-                continue;
-            }
-            for (table, rows) in tables.as_object().expect("tables") {
-                if table.contains("snapshot") {
-                    let rows = rows.as_array().expect("rows").iter();
-                    let manual = rows.filter(|r| !r["id"].as_str().is_some_and(|id| id.contains(':')));
-                    out.extend(manual.filter_map(|r| r["id"].as_str().map(str::to_string)));
-                }
+        for account in state["regions"].as_object().expect("accounts").values() {
+            let Some(tables) = account[region]["rds"].as_object() else { continue };
+            for rows in ["snapshots", "cluster_snapshots"].iter().filter_map(|t| tables.get(*t)?.as_array()) {
+                // Automated ones have a colon in their names.
+                let manual = rows.iter().filter_map(|r| r["id"].as_str()).filter(|id| !id.contains(':'));
+                out.extend(manual.map(str::to_string));
             }
         }
         out.sort();
@@ -137,19 +134,24 @@ fn from_backup_to_copy(name: &str, source: &str) {
     let home = plan["regions"].as_array().expect("regions").iter().find(|r| r["region"] == HOME);
     let lines = home.expect("the home region")["snapshots"].as_array().expect("lines").clone();
     assert_eq!(lines.len(), 4, "only what holdfast made is looked at: {plan:#}");
-    let gone: Vec<&str> = lines.iter().filter(|l| l["keep"] == false).filter_map(|l| l["id"].as_str()).collect();
+    let gone: Vec<&str> =
+        lines.iter().filter(|l| l["keep"] == false).filter_map(|l| l["id"].as_str()).collect();
     assert_eq!(gone, [daily[0].as_str()]);
     assert!(p.snapshots(HOME).contains(&daily[0]), "a plan changes nothing");
     let _ = p.hf.run(&["expire", "shop", "--apply"]).ok();
     let left = p.snapshots(HOME);
-    assert!(!left.contains(&daily[0]) && left.contains(&daily[2]) && left.contains(&id.to_string()), "{left:?}");
+    assert!(
+        !left.contains(&daily[0]) && left.contains(&daily[2]) && left.contains(&id.to_string()),
+        "{left:?}"
+    );
     assert!(others.iter().all(|o| left.contains(o)), "other people's snapshots are never touched: {left:?}");
 
     let kept = p.kept();
     let copies = kept.iter().filter(|k| k["kind"] == "copy" && k["region"] == AWAY).count();
     assert_eq!(copies, 4, "{kept:#?}");
     // Of the moment that the data shows, not of the copy's own making.
-    let original = kept.iter().find(|k| k["id"] == daily[2].as_str() && k["region"] == HOME).expect("original");
+    let original =
+        kept.iter().find(|k| k["id"] == daily[2].as_str() && k["region"] == HOME).expect("original");
     let copy = kept.iter().find(|k| k["id"] == daily[2].as_str() && k["region"] == AWAY).expect("copy");
     assert_eq!(original["taken"], copy["taken"]);
     let _ = p.hf.run(&["list"]).ok().says("us-west-2");
@@ -175,6 +177,7 @@ fn killed_while_it_waits() {
     assert!(seen, "it never began");
     run.kill9();
     let _ = p.aws.control("config", Some(json!({ "polls": { "snapshot": 2 } })));
+    let _ = p.aws.control("settle", Some(json!({})));
     let made = p.backup(&["--tier", "daily"]);
     assert_eq!(made["resumed"], true, "{made:#}");
     assert_eq!(p.snapshots(HOME).len(), 1);
@@ -199,7 +202,8 @@ fn the_network_is_cut_after_the_call() {
 #[test]
 fn a_snapshot_that_fails_is_told_and_removed() {
     let p = plane("managed-fails", "rds://us-east-1/shop", "");
-    let _ = p.aws.control("faults", Some(json!({ "kind": "fail", "operation": "snapshot", "resource": "*" })));
+    let _ =
+        p.aws.control("faults", Some(json!({ "kind": "fail", "operation": "snapshot", "resource": "*" })));
     let out = p.hf.run(&["--json", "backup", "shop"]).expect_code(1);
     let (_, message, hint) = error_of(&out);
     assert!(message.contains("failed") && !hint.is_empty(), "{message}");
@@ -209,7 +213,9 @@ fn a_snapshot_that_fails_is_told_and_removed() {
 #[test]
 fn missing_permissions_are_named() {
     let p = plane("managed-denied", "rds://us-east-1/shop", "");
-    let _ = p.aws.control("faults", Some(json!({ "kind": "deny", "action": "rds:CreateDBSnapshot", "times": 9 })));
+    let _ = p
+        .aws
+        .control("faults", Some(json!({ "kind": "deny", "action": "rds:CreateDBSnapshot", "times": 9 })));
     let out = p.hf.run(&["--json", "backup", "shop"]).expect_code(12);
     let (_, message, hint) = error_of(&out);
     assert!(message.contains("rds:CreateDBSnapshot"), "{message}");
@@ -245,8 +251,12 @@ fn ways_out_of_an_incident() {
     assert!(error_of(&none).1.contains("nothing of `shop`"));
     let _ = p.hf.run(&["copy", "shop"]).ok();
     let ways = p.hf.run(&["--json", "recover", "shop", "--scenario", "region-loss"]).ok().json();
-    assert_eq!((&ways["ways"][0]["region"], &ways["ways"][0]["from"]["from"]), (&json!(AWAY), &json!("snapshot")));
-    let ways = p.hf.run(&["--json", "recover", "shop", "--scenario", "corruption", "--at", "1 hour ago"]).ok();
+    assert_eq!(
+        (&ways["ways"][0]["region"], &ways["ways"][0]["from"]["from"]),
+        (&json!(AWAY), &json!("snapshot"))
+    );
+    let ways =
+        p.hf.run(&["--json", "recover", "shop", "--scenario", "corruption", "--at", "1 hour ago"]).ok();
     assert_eq!(ways.json()["ways"][0]["from"]["from"], "source");
     let (_, message, _) =
         error_of(&p.hf.run(&["--json", "recover", "shop", "--scenario", "corruption"]).expect_code(2));
