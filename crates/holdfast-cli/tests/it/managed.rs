@@ -37,16 +37,18 @@ to = "west"
 keep = { last = 7, at-least = 1 }
 "#;
 
-/// A key in the other region, as a customer has one.
-fn key(aws: &Aws) -> String {
+/// Prepares, or looks at, what our client has no command for.
+fn boto(aws: &Aws, script: &str) -> String {
     let mut command = std::process::Command::new(tools::python());
-    let script = format!(
-        "import boto3; print(boto3.client('kms', region_name='{AWAY}').create_key()['KeyMetadata']['Arn'])"
-    );
-    command.args(["-c", &script]).envs(aws.env());
+    command.args(["-c", &format!("import boto3, json\n{script}")]).envs(aws.env());
     let done = proc::run(&mut command, &[], Duration::from_secs(60));
     assert_eq!(done.code, 0, "{}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).trim().to_string()
+}
+
+/// A key in the other region, as a customer has one.
+fn key(aws: &Aws) -> String {
+    boto(aws, &format!("print(boto3.client('kms', region_name='{AWAY}').create_key()['KeyMetadata']['Arn'])"))
 }
 
 fn plane(name: &str, source: &str, more: &str) -> Plane {
@@ -261,4 +263,124 @@ fn ways_out_of_an_incident() {
     let (_, message, _) =
         error_of(&p.hf.run(&["--json", "recover", "shop", "--scenario", "corruption"]).expect_code(2));
     assert!(message.contains("when did the corruption begin"), "{message}");
+}
+
+/// A zone with a record, and a secret, that lead to `shop`; `shop-new` beside it.
+fn stage(name: &str, health: &str, quarantine: &str) -> Plane {
+    let p = plane(name, "rds://us-east-1/shop", "");
+    let _ = p.aws.control("seed", Some(json!({ "instances": [{ "DBInstanceIdentifier": "shop-new" }] })));
+    let zone = boto(
+        &p.aws,
+        r#"
+host = boto3.client('rds').describe_db_instances(DBInstanceIdentifier='shop')['DBInstances'][0]['Endpoint']['Address']
+r53 = boto3.client('route53')
+zone = r53.create_hosted_zone(Name='example.com', CallerReference='1')['HostedZone']['Id'].split('/')[-1]
+record = {'Name': 'db.example.com', 'Type': 'CNAME', 'TTL': 60, 'ResourceRecords': [{'Value': host}]}
+r53.change_resource_record_sets(HostedZoneId=zone,
+    ChangeBatch={'Changes': [{'Action': 'CREATE', 'ResourceRecordSet': record}]})
+boto3.client('secretsmanager').create_secret(Name='shop/db',
+    SecretString=json.dumps({'host': host, 'port': 5432, 'password': 'hush'}))
+print(zone)
+"#,
+    );
+    let path = p.scratch.path("holdfast.toml");
+    let text = std::fs::read_to_string(&path).expect("policy").replace(
+        "[vaults.west]",
+        &format!(
+            r#"[[databases.shop.cutover]]
+secret = "shop/db"
+keys = {{ host = "{{endpoint}}", port = "{{port}}" }}
+[[databases.shop.cutover]]
+command = ["sh", "-c", "echo to $HOLDFAST_NEW_ID >> moves"]
+undo = ["sh", "-c", "echo back >> moves"]
+[[databases.shop.cutover]]
+route53 = "{zone}"
+record = "db.example.com"
+health = "{}{health}"
+health-within = "3s"
+[[databases.shop.cutover]]
+rename = true
+[vaults.west]"#,
+            p.aws.endpoint()
+        ),
+    );
+    let text = text.replace("tags = {", &format!("quarantine = \"{quarantine}\"\ntags = {{"));
+    std::fs::write(&path, text).expect("write");
+    p
+}
+
+/// Host of the secret, whether its port is a number, target of the record, identifiers of all instances.
+fn where_it_leads(p: &Plane) -> Value {
+    let text = boto(
+        &p.aws,
+        r#"
+rds, r53 = boto3.client('rds'), boto3.client('route53')
+zone = r53.list_hosted_zones()['HostedZones'][0]['Id'].split('/')[-1]
+sets = r53.list_resource_record_sets(HostedZoneId=zone)['ResourceRecordSets']
+secret = json.loads(boto3.client('secretsmanager').get_secret_value(SecretId='shop/db')['SecretString'])
+print(json.dumps({
+    'secret': secret,
+    'record': [s['ResourceRecords'][0]['Value'] for s in sets if s['Type'] == 'CNAME'][0],
+    'instances': {i['DBInstanceIdentifier']: [i['DbiResourceId'], i.get('Endpoint', {}).get('Address')]
+                  for i in rds.describe_db_instances()['DBInstances']},
+}))
+"#,
+    );
+    serde_json::from_str(&text).expect("json")
+}
+
+/// X9, X32: every step, then the old one stays in quarantine; deleting it takes a final snapshot.
+#[test]
+fn cutover_and_the_end_of_the_old_one() {
+    let p = stage("managed-cutover", "/_standin/clock", "1s");
+    let before = where_it_leads(&p);
+    let plan = p.hf.run(&["--json", "cutover", "shop", "--to-id", "shop-new"]).ok().json();
+    assert_eq!(plan["plan"]["steps"].as_array().map(Vec::len), Some(4), "{plan:#}");
+    assert_eq!(plan["plan"]["warnings"], json!([]), "{plan:#}");
+    assert_eq!(where_it_leads(&p), before, "a plan changes nothing");
+
+    let done = p.hf.run(&["--json", "cutover", "shop", "--to-id", "shop-new", "--yes"]).ok().json();
+    assert_eq!(done["cutover"]["rolled_back"], Value::Null, "{done:#}");
+    let after = where_it_leads(&p);
+    let (old, new) = (&before["instances"]["shop"], &before["instances"]["shop-new"]);
+    assert_eq!(after["instances"]["shop"][0], new[0], "the new one has the name: {after:#}");
+    assert_eq!(after["secret"]["host"], new[1]);
+    assert_eq!((&after["secret"]["port"], &after["secret"]["password"]), (&json!(5432), &json!("hush")));
+    assert_eq!(after["record"], new[1]);
+    let aside = after["instances"].as_object().expect("instances").iter().find(|(_, v)| v[0] == old[0]);
+    let aside = aside.expect("the old one is there").0.clone();
+    assert!(aside.starts_with("shop-old-"), "{aside}");
+
+    // What the policy protects is never retired, nor what no cutover replaced.
+    assert!(error_of(&p.hf.run(&["--json", "retire", "shop"]).expect_code(13)).1.contains("policy protects"));
+    let _ = p.aws.control("seed", Some(json!({ "instances": [{ "DBInstanceIdentifier": "other" }] })));
+    assert!(error_of(&p.hf.run(&["--json", "retire", "other"]).expect_code(13)).1.contains("not replaced"));
+    let _ = p.hf.run(&["retire", &aside]).ok().says("nothing was changed");
+    let gone = p.hf.run(&["--json", "retire", &aside, "--yes"]).ok().json();
+    let last = gone["final_snapshot"]["at"]["id"].as_str().expect("a final snapshot");
+    assert!(p.snapshots(HOME).contains(&last.to_string()), "{gone:#}");
+    let left = where_it_leads(&p);
+    assert!(!left["instances"].as_object().expect("instances").contains_key(&aside), "{left:#}");
+}
+
+#[test]
+fn a_cutover_that_is_not_well_goes_back() {
+    let p = stage("managed-back", "/_standin/nowhere", "7d");
+    let before = where_it_leads(&p);
+    let out = p.hf.run(&["--json", "cutover", "shop", "--to-id", "shop-new", "--yes"]).expect_code(1).json();
+    let why = out["cutover"]["rolled_back"].as_str().expect("a reason");
+    assert!(why.contains("is not well"), "{why}");
+    let progress: Vec<&str> = out["cutover"]["steps"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .filter_map(|s| s["progress"].as_str())
+        .collect();
+    assert_eq!(progress, ["undone", "undone", "undone", "waiting"]);
+    assert_eq!(where_it_leads(&p), before);
+    // Nothing secret is written down.
+    for entry in std::fs::read_dir(p.scratch.path("state/operations/ended")).expect("operations") {
+        let text = std::fs::read_to_string(entry.expect("entry").path()).expect("record");
+        assert!(!text.contains("hush"), "{text}");
+    }
 }
