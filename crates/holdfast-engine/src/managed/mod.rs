@@ -5,6 +5,9 @@
 //! | take a snapshot and wait for it | [`backup`] |
 //! | bring snapshots to another region | [`copy`] |
 //! | what the rules keep, and removing the rest | [`expire`] |
+//! | make a new database of what was kept | [`restore`] |
+//! | show that it can be restored, and what is in it | [`verify`] |
+//! | remove what is past its end of life | [`reap`] |
 //!
 //! The provider does the work, behind the ports of [`holdfast_core::managed`]; here is the order of the steps,
 //! what is checked before each, and what is left if one fails. Every verb is an operation in the
@@ -18,6 +21,13 @@ pub mod copy;
 pub mod expire;
 pub mod journal;
 pub mod names;
+pub mod observed;
+pub mod reap;
+mod remove;
+pub mod restore;
+#[cfg(test)]
+mod testing;
+pub mod verify;
 pub mod wait;
 
 use crate::context::Context;

@@ -50,7 +50,7 @@ pub fn copy_name(id: &str, same_region: bool) -> String {
 }
 
 /// Lower case; what RDS does not take becomes a hyphen, and hyphens stand alone.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars().map(|c| c.to_ascii_lowercase()) {
         match c {
