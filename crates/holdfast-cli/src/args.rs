@@ -40,7 +40,7 @@ pub enum Command {
     /// Show everything about one point
     Show { point: String },
     /// Bring a database back
-    Restore(RestoreArgs),
+    Restore(Box<RestoreArgs>),
     /// Archive and fetch write-ahead log
     #[command(subcommand)]
     Wal(WalCommand),
@@ -254,6 +254,30 @@ pub struct RestoreArgs {
     /// WAL rescued from a crashed host's pg_wal
     #[arg(long, value_name = "DIR")]
     pub wal_from: Option<PathBuf>,
+    /// From a cold vault: retrieve what is archived, and wait: bulk, standard (default) or expedited.
+    /// With --plan: how long it takes and what it costs
+    #[arg(
+        long,
+        value_name = "SPEED",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "standard"
+    )]
+    pub retrieve: Option<String>,
+    /// With --retrieve: for so many days the retrieved copies stay [default: 3, more if much is to be read]
+    #[arg(
+        long,
+        value_name = "DAYS",
+        requires = "retrieve",
+        value_parser = clap::value_parser!(u16).range(1..=365)
+    )]
+    pub retrieve_days: Option<u16>,
+    /// With --retrieve: wait so long, such as 12h; 0s asks and does not wait [default: twice the usual time]
+    #[arg(long, value_name = "SPAN", requires = "retrieve")]
+    pub retrieve_for: Option<String>,
+    /// With --retrieve: do it, though it costs money
+    #[arg(long, requires = "retrieve")]
+    pub yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,9 +3,9 @@
 //! Everything that two parts of Holdfast have to agree on lives here: positions in the write-ahead
 //! log ([`lsn`]), names of databases and runs ([`id`]), instants and spans of time ([`time`]),
 //! byte counts ([`size`]), secrets that do not print ([`secret`]), the policy file as it is written
-//! and as it is meant ([`policy`]), which recovery points stay ([`retention`]), the port to Amazon's
-//! managed databases ([`managed`]), exit codes ([`exit`])
-//! and the [`monitor`] through which library code reports what it does. Nothing here opens a file or
+//! and as it is meant ([`policy`]), what stores charge ([`prices`]), which recovery points stay
+//! ([`retention`]), the port to Amazon's managed databases ([`managed`]), exit codes ([`exit`]) and the
+//! [`monitor`] through which library code reports what it does. Nothing here opens a file or
 //! a socket.
 
 pub mod conninfo;
@@ -15,6 +15,7 @@ pub mod lsn;
 pub mod managed;
 pub mod monitor;
 pub mod policy;
+pub mod prices;
 pub mod retention;
 pub mod secret;
 pub mod size;

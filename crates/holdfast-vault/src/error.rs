@@ -1,5 +1,6 @@
 //! What can go wrong with a vault, by what the caller can do about it.
 
+use crate::store::retrieve::OP as RETRIEVE;
 use std::fmt;
 
 /// What a store said, without its wording.
@@ -129,14 +130,24 @@ impl VaultError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             VaultError::Store(e) => match e.kind {
+                StoreErrorKind::Denied if e.op == RETRIEVE => "retrieving is a right of its own: allow \
+                     s3:RestoreObject on the vault's objects to this role"
+                    .into(),
+                StoreErrorKind::Unsupported if e.op == RETRIEVE => "this store, or the class that the object has \
+                     there, cannot do that (RestoreObject of S3): another --retrieve speed may, or the store's own \
+                     tools, or another vault with --vault"
+                    .into(),
+                StoreErrorKind::Transient if e.op == RETRIEVE => "run it again: it goes on where the store is; \
+                     where there is no capacity for `expedited`, take `standard`"
+                    .into(),
                 StoreErrorKind::Auth => "check the credentials: AWS_ACCESS_KEY_ID, AWS_PROFILE or the \
                      options of the vault in the policy"
                     .into(),
                 StoreErrorKind::Denied => "check that this user may read and write the vault: \
                      permissions of the folder, policy of the bucket, or a read-only mount"
                     .into(),
-                StoreErrorKind::Archived => "name another vault with --vault or --from; docs/guide/cold.md says \
-                     how archived packs are retrieved"
+                StoreErrorKind::Archived => "name another vault with --vault or --from; \
+                     `holdfast restore --retrieve` restores from what is archived"
                     .into(),
                 StoreErrorKind::Full => "make room in the vault; nothing that was committed is lost".into(),
                 StoreErrorKind::Transient => "check the network and the store's address, then run it again".into(),

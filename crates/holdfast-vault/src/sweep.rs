@@ -65,6 +65,14 @@ pub struct Order {
 pub struct Doomed {
     pub name: String,
     pub size: u64,
+    /// When the store says that it was written.
+    pub modified: Timestamp,
+}
+
+impl From<Listed> for Doomed {
+    fn from(l: Listed) -> Self {
+        Doomed { name: l.name, size: l.size, modified: l.modified }
+    }
 }
 
 /// What a sweep removes, and what it cannot yet.
@@ -419,7 +427,7 @@ async fn judge(
         let Some(run) = run_folder(&l.name) else { continue };
         // A plan shows what will go. What does go is of runs that can commit no more.
         let gone = ended(&run) || (!strict && sweep.dead.contains(&run));
-        let doomed = Doomed { name: l.name.clone(), size: l.size };
+        let doomed = Doomed::from(l.clone());
         match pack_of(&l.name) {
             Some(id) if needed.contains(&id) => sweep.kept_bytes += l.size,
             Some(_) if gone => sweep.packs.push(doomed),
@@ -428,17 +436,17 @@ async fn judge(
     }
     for seen in survey.points.iter().filter(|s| going.contains(&s.facts.id)) {
         let name = path.point(&seen.facts.id);
-        let size = cluster.store().head(&name).await?.map_or(0, |l| l.size);
-        sweep.points.push(Doomed { name, size });
+        let (size, modified) =
+            cluster.store().head(&name).await?.map_or((0, seen.stored_at), |l| (l.size, l.modified));
+        sweep.points.push(Doomed { name, size, modified });
     }
     for l in staged {
         // A run's own packs grow under such names as long as it lives.
         let done = !l.name.starts_with(&path.runs()) || run_folder(&l.name).is_some_and(|run| ended(&run));
         if done && old(&l, order.dead_after) {
-            sweep.litter.push(Doomed { name: l.name, size: l.size });
+            sweep.litter.push(l.into());
         }
     }
-    let doomed = |l: Listed| Doomed { name: l.name, size: l.size };
     let noted: BTreeSet<RunId> = notes.iter().filter_map(|l| run_folder(&l.name)).collect();
     // Also one that was declared dead after its point had gone: somebody saw its lease, and no point.
     let stays = |run: &RunId| live.contains(run) || going.contains(run);
@@ -446,25 +454,25 @@ async fn judge(
     for l in notes {
         let Some(run) = run_folder(&l.name) else { continue };
         if going.contains(&run) || gone_before.contains(&run) {
-            sweep.litter.push(doomed(l));
+            sweep.litter.push(l.into());
         }
     }
     for l in &leases.all {
         let Some(run) = run_of(&l.name, "lease") else { continue };
         if ended(&run) && !leases.active.contains_key(&run) && old(l, order.dead_after) {
-            sweep.litter.push(doomed(l.clone()));
+            sweep.litter.push(l.clone().into());
         }
     }
     for l in cluster.store().list(&format!("{}/failed", path.folder())).await? {
         if old(&l, order.keep_failed) {
-            sweep.litter.push(doomed(l));
+            sweep.litter.push(l.into());
         }
     }
     // The newest ledger of locks knows all that the others do, and what is still true of it.
     let mut ledgers = cluster.store().list(&path.ledgers()).await?;
     ledgers.sort_by_key(|l| l.modified);
     ledgers.pop();
-    sweep.litter.extend(ledgers.into_iter().filter(|l| old(l, order.dead_after)).map(doomed));
+    sweep.litter.extend(ledgers.into_iter().filter(|l| old(l, order.dead_after)).map(Doomed::from));
     if !order.wal.is_empty() {
         // Whatever retention said: a point is complete with its WAL (R10).
         let of_points: BTreeSet<String> = of_live()
@@ -487,7 +495,7 @@ async fn judge(
             .collect();
         let free = |name: &String| !of_points.contains(name) && !named.contains(name);
         let can_go = |l: &&Listed| free(&l.name) && before_leases(l);
-        sweep.wal = order.wal.iter().filter(can_go).cloned().map(doomed).collect();
+        sweep.wal = order.wal.iter().filter(can_go).cloned().map(Doomed::from).collect();
     }
     let seen: BTreeSet<&RunId> = survey.points.iter().map(|s| &s.facts.id).collect();
     let is_seen = |l: &Option<Lease>| l.as_ref().is_some_and(|l| l.parents.iter().all(|p| seen.contains(p)));
@@ -545,11 +553,7 @@ async fn remove(
 pub async fn probe_litter(store: &crate::Store, now: Timestamp) -> Result<Vec<Doomed>> {
     let day = SignedDuration::from_hours(24);
     let all = store.list(PROBE_FOLDER).await?;
-    Ok(all
-        .into_iter()
-        .filter(|l| l.modified.duration_until(now) > day)
-        .map(|l| Doomed { name: l.name, size: l.size })
-        .collect())
+    Ok(all.into_iter().filter(|l| l.modified.duration_until(now) > day).map(Doomed::from).collect())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::args::{Cli, HoldArgs};
 use crate::{output, policy};
 use holdfast_core::{ByteSize, time};
 use holdfast_engine::Context;
+use holdfast_engine::retention::early::EarlyDeletion;
 use holdfast_engine::retention::expire::{ExpirePlan, Row};
 use holdfast_engine::retention::sweep::SweepReport;
 use holdfast_engine::retention::{self, hold as holds};
@@ -99,6 +100,28 @@ fn print_plan(p: &ExpirePlan, only: Option<&str>) {
             time::short(until)
         ));
     }
+    p.early_deletion.iter().for_each(print_early);
+}
+
+/// What goes before the minimum duration of its class is over.
+fn print_early(e: &EarlyDeletion) {
+    let head = ["RUN", "PACKS", "SIZE", "DAYS LEFT", "COST"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    rows.extend(e.runs.iter().map(|r| {
+        let size = ByteSize(r.bytes).to_string();
+        vec![r.run.to_string(), r.packs.to_string(), size, r.days_left.to_string(), r.cost_usd.to_string()]
+    }));
+    output::line(&format!(
+        "early deletion: `{}` is paid for {} days at least; removed now, this costs about {} ({} of {}), \
+         and nothing from {} on",
+        e.class,
+        e.minimum_days,
+        e.cost_usd,
+        e.prices_region,
+        e.prices_date,
+        time::short(e.free_at)
+    ));
+    output::table(&rows);
 }
 
 pub async fn sweep(cli: &Cli, db: Option<&str>, plan: bool) -> Done {
@@ -144,6 +167,9 @@ fn print_sweep(r: &SweepReport, plan: bool) {
         if c.objects > 0 {
             output::line(&format!("  {} {what}, {} {verb}", c.objects, ByteSize(c.bytes)));
         }
+    }
+    if plan {
+        r.early_deletion.iter().for_each(print_early);
     }
     output::line(&format!("  {} of packs stay", ByteSize(r.kept_pack_bytes)));
     if let Some(c) = r.removed {

@@ -3,7 +3,9 @@
 use super::{Done, context, pair, program};
 use crate::args::{Cli, RestoreArgs};
 use crate::{failure, output};
+use holdfast_core::time::Duration;
 use holdfast_core::{ByteSize, TimelineId, time};
+use holdfast_engine::restore::cold::{Retrieval, Retrieve};
 use holdfast_engine::restore::delta::{DeltaPlan, Found};
 use holdfast_engine::restore::plan::RestorePlan;
 use holdfast_engine::restore::select::{Selection, label};
@@ -50,6 +52,7 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
         let text = |v: &Option<String>| v.clone().unwrap_or_default();
         o.standby = Some(Standby::new(&text(&a.primary_conninfo), &text(&a.primary_slot))?);
     }
+    o.retrieve = retrieve(a)?;
     o.cluster = a.cluster.clone();
     o.wal_from = a.wal_from.as_ref().map(std::path::absolute).transpose()?;
     for m in &a.tablespace_map {
@@ -73,9 +76,14 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
         if cli.json {
             output::json(&chosen.plan)
         } else {
-            print_plan(&chosen.plan)
+            print_plan(&chosen.plan);
+            output::line("nothing was touched: leave out --plan to do it");
         }
         return Ok(0);
+    }
+    if chosen.plan.retrieval.as_ref().is_some_and(Retrieval::asks) && !a.yes && !cli.json {
+        // What the refusal that follows is about.
+        print_plan(&chosen.plan);
     }
     let result = restore::choose::run(&ctx, &o, chosen).await;
     progress.finish();
@@ -123,6 +131,14 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
         ));
     }
     Ok(0)
+}
+
+fn retrieve(a: &RestoreArgs) -> anyhow::Result<Option<Retrieve>> {
+    let Some(speed) = &a.retrieve else { return Ok(None) };
+    let speed = speed.parse().map_err(|e: String| failure::usage(e, "use bulk, standard or expedited"))?;
+    let patience = a.retrieve_for.as_deref().map(str::parse).transpose();
+    let patience = patience.map_err(|e: String| failure::usage(e, "--retrieve-for 12h"))?;
+    Ok(Some(Retrieve { speed, days: a.retrieve_days, patience, approved: a.yes }))
 }
 
 fn target(a: &RestoreArgs) -> anyhow::Result<Target> {
@@ -185,6 +201,9 @@ fn print_plan(p: &RestorePlan) {
     for (k, v) in rows {
         output::line(&format!("{k:10}{v}"));
     }
+    if let Some(r) = &p.retrieval {
+        print_retrieval(r);
+    }
     for t in &p.tablespaces {
         output::line(&format!("tablespace {} from {} to {}", t.oid, t.from.display(), t.to.display()));
     }
@@ -200,7 +219,48 @@ fn print_plan(p: &RestorePlan) {
     for n in &p.notes {
         output::line(&format!("note      {n}"));
     }
-    output::line("nothing was touched: leave out --plan to do it");
+}
+
+fn print_retrieval(r: &Retrieval) {
+    let packs = |n: u64, bytes: u64| format!("{n} data packs ({})", ByteSize(bytes));
+    let span = |from: u64, to: u64| match from {
+        0 => format!("up to {}", Duration(to)),
+        _ => format!("{} to {}", Duration(from), Duration(to)),
+    };
+    for c in &r.archived {
+        output::line(&format!(
+            "archived  {} of {} in {}; `{}` takes {}, and costs {} for bytes, {} for requests",
+            packs(c.packs, c.bytes),
+            r.all.packs,
+            c.class,
+            r.speed,
+            span(c.from_seconds, c.to_seconds),
+            c.cost.bytes_usd,
+            c.cost.requests_usd,
+        ));
+    }
+    if r.under_way.packs > 0 {
+        let n = packs(r.under_way.packs, r.under_way.bytes);
+        output::line(&format!("asked for {n} are being retrieved, at the speed that they were asked for"));
+    }
+    if r.readable.packs > 0 {
+        let until = r.readable_until.map(|t| format!(", until {}", time::short(t))).unwrap_or_default();
+        output::line(&format!("readable  {}{until}", packs(r.readable.packs, r.readable.bytes)));
+    }
+    if r.extended.packs > 0 {
+        output::line(&format!(
+            "longer    {} of these are to stay for longer: the restore could read for {}",
+            r.extended.packs,
+            time::human(Duration(r.reading_seconds).std())
+        ));
+    }
+    if r.spends() {
+        output::line(&format!(
+            "costs     about {}: {} of it for copies that stay for {} days ({} of {}); --yes agrees to that",
+            r.cost.total_usd, r.cost.copies_usd, r.days, r.prices_region, r.prices_date
+        ));
+    }
+    output::line(&format!("waits     for at most {}", time::human(Duration(r.patience_seconds).std())));
 }
 
 fn print_selection(s: &Selection) {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every object below a prefix with its class as S3 says it, its length, and whether it came in parts.
-fn classes(store: &Store, prefix: &str) -> BTreeMap<String, (String, u64, bool)> {
+pub fn classes(store: &Store, prefix: &str) -> BTreeMap<String, (String, u64, bool)> {
     let page = store.request("GET", &format!("backups?list-type=2&prefix={prefix}/"), &[], b"").text();
     assert!(page.contains("<IsTruncated>false"), "one page is enough here");
     let keys = page.split("<Key>").skip(1).map(|k| k.split('<').next().expect("a key").to_string());
@@ -35,7 +35,7 @@ fn only_data_packs_have(class: &str, all: &BTreeMap<String, (String, u64, bool)>
     data.map(|(k, (_, len, _))| (k.clone(), *len)).collect()
 }
 
-fn edit(site: &Site, change: impl FnOnce(String) -> String) {
+pub fn edit(site: &Site, change: impl FnOnce(String) -> String) {
     let path = site.scratch.path("holdfast.toml");
     let old = std::fs::read_to_string(path).expect("the policy");
     site.scratch.write("holdfast.toml", change(old));
@@ -74,9 +74,9 @@ fn data_packs_get_the_class_of_the_vault() {
 }
 
 /// A site in a bucket whose points are copied to a vault of the class `deep-archive`.
-fn cold_site(scratch: &Scratch, store: &Store) -> Site {
-    let site = site(scratch, PgVersion::V17, store.env());
-    let other = Holdfast::new(scratch, scratch.path("cold.toml")).envs(store.env());
+pub fn cold_site(scratch: &Scratch, env: Vec<(String, String)>) -> Site {
+    let site = site(scratch, PgVersion::V17, env.clone());
+    let other = Holdfast::new(scratch, scratch.path("cold.toml")).envs(env);
     let (url, conninfo) = ("s3://backups/cold", site.pg.conninfo());
     let key = scratch.path("cold.key").display().to_string();
     let args = ["init", "--name", DB, "--conninfo", &conninfo, "--vault", url, "--key-file", &key, "--yes"];
@@ -90,7 +90,7 @@ fn cold_site(scratch: &Scratch, store: &Store) -> Site {
     site
 }
 
-fn points(copied: &Value) -> &Vec<Value> {
+pub fn points(copied: &Value) -> &Vec<Value> {
     copied["copies"][0]["points"].as_array().expect("points")
 }
 
@@ -98,7 +98,7 @@ fn points(copied: &Value) -> &Vec<Value> {
 fn a_cold_vault_takes_dense_copies_and_no_backups() {
     let scratch = Scratch::new("cold");
     let store = Store::ministack(&scratch, &["backups"]);
-    let site = cold_site(&scratch, &store);
+    let site = cold_site(&scratch, store.env());
     site.sql("create table t as select g, gen_random_uuid() u from generate_series(1, 50000) g");
     let _ = site.backup(&[]);
     site.sql("update t set u = gen_random_uuid() where g % 100 = 0");
@@ -139,7 +139,7 @@ fn a_cold_vault_takes_dense_copies_and_no_backups() {
 fn a_cold_point_is_restored_once_its_packs_are_retrieved() {
     let scratch = Scratch::new("thaw");
     let store = Store::ministack(&scratch, &["backups"]);
-    let site = cold_site(&scratch, &store);
+    let site = cold_site(&scratch, store.env());
     site.sql("create table t as select g, gen_random_uuid() u from generate_series(1, 50000) g");
     let _ = site.backup(&[]);
     let expected = fingerprint(&site.pg, "postgres");
@@ -157,7 +157,7 @@ fn a_cold_point_is_restored_once_its_packs_are_retrieved() {
         let args = [&from_cold[..], more].concat();
         let (_, why, hint) = error_of(&site.try_restore("copy", &args).expect_code(13));
         assert!(why.contains("data packs") && why.contains("are archived"), "{why}");
-        assert!(hint.contains("--vault"), "{hint}");
+        assert!(hint.contains("--vault") && hint.contains("--retrieve"), "{hint}");
         assert!(!scratch.path("copy").exists(), "touched");
     }
     let all = classes(&store, "cold");

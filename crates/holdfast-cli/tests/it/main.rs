@@ -15,6 +15,7 @@ mod lifecycle;
 mod lock;
 mod remote;
 mod retention;
+mod retrieval;
 mod s3;
 mod safety;
 mod scattered;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// `storage-class` of a vault: the classes of S3, by their usual names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StorageClass {
     Standard,
     StandardIa,
@@ -43,6 +43,11 @@ impl StorageClass {
         self.row().1
     }
 
+    /// Of the name that S3 gives it.
+    pub fn of_api_name(name: &str) -> Option<Self> {
+        TABLE.iter().find(|(_, _, api, _)| *api == name).map(|(c, ..)| *c)
+    }
+
     /// An object that is deleted sooner is paid for as if it had stayed so many days.
     pub fn minimum_days(self) -> u16 {
         self.row().2
@@ -65,6 +70,12 @@ impl fmt::Display for StorageClass {
     }
 }
 
+impl serde::Serialize for StorageClass {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.as_str())
+    }
+}
+
 impl FromStr for StorageClass {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
@@ -82,7 +93,7 @@ mod tests {
         for (class, word, api, days) in TABLE {
             assert_eq!(word.parse(), Ok(class));
             assert_eq!((class.to_string().as_str(), class.api_name()), (word, api));
-            assert_eq!(class.minimum_days(), days);
+            assert_eq!((class.minimum_days(), StorageClass::of_api_name(api)), (days, Some(class)));
         }
         for bad in ["", "STANDARD_IA", "standard_ia", "reduced-redundancy", "cold"] {
             assert!(bad.parse::<StorageClass>().is_err(), "{bad}");

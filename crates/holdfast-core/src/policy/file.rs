@@ -28,6 +28,7 @@ pub struct PolicyFile {
     pub vaults: Named<VaultSection>,
     pub policies: Named<PlanSection>,
     pub tuning: TuningSection,
+    pub prices: PricesSection,
 }
 
 /// `[databases.NAME]`
@@ -54,6 +55,7 @@ pub struct VaultSection {
     pub frame_size: Option<Spanned<Scalar>>,
     pub pack_size: Option<Spanned<Scalar>>,
     pub sweep_after: Option<Spanned<Scalar>>,
+    pub sweep_early: Option<bool>,
     pub lock: Option<Spanned<LockSection>>,
     pub storage_class: Option<Text>,
     pub options: Named<Spanned<Scalar>>,
@@ -138,6 +140,33 @@ pub struct TuningSection {
     pub rate: Option<Spanned<Scalar>>,
     pub nice: Option<Spanned<i64>>,
     pub archive_timeout: Option<Spanned<Scalar>>,
+}
+
+/// `[prices]`
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default, expecting = "a table")]
+pub struct PricesSection {
+    pub s3: S3PricesSection,
+}
+
+/// `[prices.s3]`: the keys of the tables are storage classes, and speeds.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default, expecting = "a table")]
+pub struct S3PricesSection {
+    pub date: Option<Text>,
+    pub region: Option<Text>,
+    pub storage: Named<Spanned<f64>>,
+    pub retrieval: Named<Named<RetrievalSection>>,
+}
+
+/// `[prices.s3.retrieval.CLASS.SPEED]`
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default, expecting = "a table")]
+pub struct RetrievalSection {
+    pub per_gb: Option<Spanned<f64>>,
+    pub per_1000_requests: Option<Spanned<f64>>,
+    pub from: Option<Spanned<Scalar>>,
+    pub to: Option<Spanned<Scalar>>,
 }
 
 /// A URL or connection string. It may wrongly hold a password, so it does not print.
@@ -358,6 +387,7 @@ fn describe(message: &str, path: &[String], span: Range<usize>) -> Mistake {
             let expected = match expected {
                 "u32" => "a number from 0 to 4294967295",
                 "i64" => "a whole number",
+                "f64" => "a number",
                 "a sequence" => "a list",
                 "a map" => "a table",
                 other => other,

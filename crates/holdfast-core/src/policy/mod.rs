@@ -21,6 +21,7 @@ pub mod file;
 mod keep;
 mod locate;
 mod plan;
+mod prices;
 mod problem;
 mod resolve;
 mod tuning;
@@ -38,6 +39,7 @@ pub use vault::{Compression, Lock, LockMode, Vault};
 pub use write::{NewDatabase, NewPolicy, add_database, render_new};
 
 use crate::id::DatabaseName;
+use crate::prices::Prices;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +56,8 @@ pub struct Policy {
     /// What `[policies.NAME]` says; each database points at one.
     pub policies: BTreeMap<String, Plan>,
     pub tuning: Tuning,
+    /// List prices, and what `[prices]` puts in their place.
+    pub prices: Prices,
 }
 
 impl Policy {

@@ -77,11 +77,12 @@ pub fn resolve(text: &str, origin: &Path) -> Result<Policy, PolicyError> {
     }
     let state_dir = r.path(file.state_dir.as_ref());
     let tuning = r.tuning(&file.tuning);
+    let prices = r.prices(&file.prices);
 
     if !r.problems.is_empty() {
         return Err(r.into_error());
     }
-    Ok(Policy { origin: origin.to_path_buf(), state_dir, databases, vaults, policies, tuning })
+    Ok(Policy { origin: origin.to_path_buf(), state_dir, databases, vaults, policies, tuning, prices })
 }
 
 /// Collects problems while the nouns resolve themselves.

@@ -495,6 +495,9 @@ fn the_guide_names_every_key_and_its_example_is_sound() {
         "policies.p.tiers.t.keep.x=1",
         "policies.p.copies.c.x=1",
         "policies.p.verify.x=1",
+        "prices.x=1",
+        "prices.s3.x=1",
+        "prices.s3.retrieval.glacier.bulk.x=1",
     ] {
         let text = format!("version = 1\n{section}\n");
         let reading = file::read(&text);

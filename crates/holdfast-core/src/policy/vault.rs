@@ -34,6 +34,9 @@ pub struct Vault {
     /// How long an expired point stays before a sweep removes it: time to change one's mind, and for
     /// restores that read it to end.
     pub sweep_after: Duration,
+    /// Whether a sweep removes points before the minimum duration of the storage class is over, which is paid
+    /// for all the same.
+    pub sweep_early: bool,
     /// Object Lock: every point stays locked for so long after it was made.
     pub lock: Option<Lock>,
     /// Of data packs; all else stays in the bucket's standard class.
@@ -258,6 +261,7 @@ impl Resolver<'_> {
             frame_size,
             pack_size,
             sweep_after: self.duration(w.sweep_after.as_ref()).unwrap_or(Duration(86_400)),
+            sweep_early: w.sweep_early.unwrap_or(true),
             lock,
             storage_class,
             options,

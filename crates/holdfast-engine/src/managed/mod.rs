@@ -4,6 +4,7 @@
 //! |---|---|
 //! | take a snapshot and wait for it | [`backup`] |
 //! | bring snapshots to another region | [`copy`] |
+//! | what there is, in all regions | [`holdings`] |
 //! | what the rules keep, and removing the rest | [`expire`] |
 //! | make a new database of what was kept | [`restore`] |
 //! | show that it can be restored, and what is in it | [`verify`] |
@@ -19,6 +20,7 @@
 pub mod backup;
 pub mod copy;
 pub mod expire;
+pub mod holdings;
 pub mod journal;
 pub mod names;
 pub mod observed;

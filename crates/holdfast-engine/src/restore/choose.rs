@@ -6,6 +6,10 @@
 //! policy, in which the nearest vault should come first. The plan says which one it is and why, and what
 //! keeps the others. `--vault` leaves no choice.
 //!
+//! A cold vault from which packs have to be retrieved comes behind all that can be read at once, however far
+//! these reach: a copy fetches its WAL from every vault. Once the packs were retrieved the plan is made anew, for
+//! the same point.
+//!
 //! If the chosen vault turns out to be damaged or goes away while its files are read, the restore goes on
 //! with the next: what was written is emptied, and the plan is made anew from there.
 //!
@@ -13,9 +17,10 @@
 //! open when the plan is made, the chosen one is named: from a vault that does not answer nobody can hear
 //! that the log has ended, and recovery would stop there.
 
+use super::cold::Retrieval;
 use super::plan::{RestorePlan, plan as plan_from};
 use super::target::Target;
-use super::{RestoreOptions, RestoreReport, execute};
+use super::{RestoreOptions, RestoreReport, execute, retrieve};
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use holdfast_core::{Lsn, TimelineId};
@@ -35,14 +40,19 @@ pub struct Chosen {
 }
 
 /// Orders plans of one cluster: greater is better.
-type Rank = (bool, TimelineId, Lsn);
+type Rank = (bool, bool, TimelineId, Lsn);
+
+/// Packs have to be retrieved first.
+fn waits(plan: &RestorePlan) -> bool {
+    plan.retrieval.as_ref().is_some_and(Retrieval::is_needed)
+}
 
 /// `newest`: the cluster that the database is now. Vaults may have heard of a new one at other times.
 fn rank(o: &RestoreOptions, plan: &RestorePlan, newest: Option<u64>) -> Rank {
-    let current = newest == Some(plan.cluster);
+    let (current, at_once) = (newest == Some(plan.cluster), !waits(plan));
     match o.target {
-        Target::EndOfWal => (current, plan.timeline, plan.wal_end),
-        _ => (current, TimelineId(0), Lsn(0)),
+        Target::EndOfWal => (current, at_once, plan.timeline, plan.wal_end),
+        _ => (current, at_once, TimelineId(0), Lsn(0)),
     }
 }
 
@@ -90,7 +100,10 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<Chosen> {
     let mut next = Vec::new();
     let mut why = "it is the first of the policy that reaches the target".to_string();
     for (_, p, _) in good {
-        if rank(o, &p, newest) < best {
+        if waits(&p) && !waits(&plan) {
+            let more = format!("vault `{}` would have to be retrieved from; --vault names it", p.vault);
+            plan.notes.push(more);
+        } else if rank(o, &p, newest) < best {
             let less = format!("vault `{}` reaches {} on timeline {} only", p.vault, p.wal_end, p.timeline);
             plan.notes.push(less);
             why = "it reaches furthest".into();
@@ -129,11 +142,49 @@ fn is_the_vaults(e: &EngineError) -> bool {
     matches!(e, EngineError::Vault(_))
 }
 
+/// Retrieves what is archived, if there is any, and plans anew: that may have taken days.
+async fn made_readable(
+    ctx: &Context,
+    o: &RestoreOptions,
+    plan: RestorePlan,
+    cluster: ClusterVault,
+) -> Result<(RestorePlan, ClusterVault)> {
+    let (Some(retrieval), Some(how), Some(point)) = (&plan.retrieval, &o.retrieve, &plan.resolved_point)
+    else {
+        return Ok((plan, cluster));
+    };
+    retrieve::carry_out(ctx, &cluster, point, retrieval, how).await?;
+    // The point that was paid for, whatever has been copied meanwhile.
+    let same = RestoreOptions { point: Some(point.id.clone()), ..o.clone() };
+    let (mut now, cluster) = plan_from(ctx, &same).await?;
+    if waits(&now) {
+        return Err(EngineError::failed(
+            format!("point {} is archived again before it was read", now.point),
+            "run it again, with more --retrieve-days",
+        ));
+    }
+    now.vault_chosen = plan.vault_chosen;
+    now.notes = plan.notes;
+    now.retrieval = plan.retrieval;
+    Ok((now, cluster))
+}
+
+/// Retrieves if need be, and restores.
+async fn restore(
+    ctx: &Context,
+    o: &RestoreOptions,
+    plan: RestorePlan,
+    cluster: ClusterVault,
+) -> Result<RestoreReport> {
+    let (plan, cluster) = made_readable(ctx, o, plan, cluster).await?;
+    execute(ctx, o, plan, cluster).await
+}
+
 /// Carries out what was planned; falls back to the next vault where the chosen one fails.
 pub async fn run(ctx: &Context, o: &RestoreOptions, chosen: Chosen) -> Result<RestoreReport> {
     let Chosen { plan, cluster, next, ctx: only } = chosen;
     let mut from = plan.vault.clone();
-    let mut result = execute(&only, o, plan, cluster).await;
+    let mut result = restore(&only, o, plan, cluster).await;
     for name in next {
         let Err(e) = &result else { break };
         if !is_the_vaults(e) {
@@ -148,7 +199,7 @@ pub async fn run(ctx: &Context, o: &RestoreOptions, chosen: Chosen) -> Result<Re
                 plan.vault_chosen = !e.is_damage();
                 plan.notes.push(note);
                 from = name;
-                result = execute(&only, o, plan, cluster).await;
+                result = restore(&only, o, plan, cluster).await;
             }
             Err(e) => ctx.monitor.warning(format!("vault `{name}` cannot be restored from: {e}")),
         }

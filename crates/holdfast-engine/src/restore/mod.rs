@@ -14,10 +14,11 @@
 //!
 //! With [`RestoreOptions::delta`] a directory that exists becomes the point instead ([`delta`]); with
 //! [`RestoreOptions::standby`] the copy follows a primary instead of ending recovery; with
-//! [`RestoreOptions::only_databases`] the others are left out ([`select`]).
+//! [`RestoreOptions::only_databases`] the others are left out ([`select`]). What is archived in a cold vault is
+//! retrieved first, if [`RestoreOptions::retrieve`] says so ([`cold`]).
 
 pub mod choose;
-mod cold;
+pub mod cold;
 mod compare;
 pub mod created;
 pub mod delta;
@@ -25,6 +26,7 @@ mod fetch;
 pub mod files;
 mod finish;
 pub mod plan;
+pub mod retrieve;
 pub mod select;
 pub mod settings;
 pub mod surplus;
@@ -33,6 +35,7 @@ pub mod target;
 use crate::context::Context;
 use crate::error::{EngineError, Result};
 use crate::state::write_atomic;
+use cold::Retrieve;
 use delta::DirLock;
 use files::{Owner, Paths, Work, Written, chown, write_all};
 use finish::finish;
@@ -72,6 +75,8 @@ pub struct RestoreOptions {
     pub only_databases: Vec<String>,
     /// As a replica.
     pub standby: Option<Standby>,
+    /// Retrieve what is archived. `None`: a point that is archived is refused.
+    pub retrieve: Option<Retrieve>,
     /// The program and policy that the copy's restore_command names.
     pub program: PathBuf,
 }
@@ -92,6 +97,7 @@ impl RestoreOptions {
             delta: false,
             only_databases: Vec::new(),
             standby: None,
+            retrieve: None,
             program,
         }
     }

@@ -1,6 +1,6 @@
 //! What a restore will do, before it does it. Printable as text and as JSON; touches nothing.
 
-use super::cold;
+use super::cold::{self, Retrieval};
 use super::created;
 use super::delta::{self, DeltaPlan};
 use super::select::{self, Selection};
@@ -69,6 +69,8 @@ pub struct RestorePlan {
     pub selection: Option<Selection>,
     /// The copy follows a primary instead of ending recovery.
     pub standby: Option<Standby>,
+    /// What is archived and has to be retrieved first.
+    pub retrieval: Option<Retrieval>,
     pub recovery_settings: BTreeMap<String, String>,
     pub shared_preload_libraries: String,
     pub set: Vec<(String, String)>,
@@ -102,9 +104,10 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         other => other?,
     };
     let p = &r.point;
-    if v.is_cold() {
-        cold::require_readable(&v.name, &cluster, p).await?;
-    }
+    let retrieval = match v.is_cold() {
+        true => cold::look(&v, &cluster, p, &ctx.policy.prices.s3, o.retrieve.as_ref()).await?,
+        false => None,
+    };
     let mut notes = r.notes.clone();
     if !p.damaged.is_empty() {
         notes.push(format!(
@@ -221,6 +224,7 @@ pub async fn plan(ctx: &Context, o: &RestoreOptions) -> Result<(RestorePlan, Clu
         delta: over,
         selection,
         standby: o.standby.clone(),
+        retrieval,
         recovery_settings: p.server.recovery_settings.clone(),
         shared_preload_libraries: p.server.shared_preload_libraries.clone(),
         set: o.set.clone(),

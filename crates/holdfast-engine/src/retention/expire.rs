@@ -7,6 +7,7 @@
 //! Crash: some notes are written, the others are not. The next `expire` finds the same.
 
 use super::Holdings;
+use super::early::EarlyDeletion;
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use crate::state::hostname;
@@ -83,6 +84,8 @@ pub struct ExpirePlan {
     pub frees: Frees,
     /// Why that is not known.
     pub frees_unknown: Option<String>,
+    /// What it costs if all of it goes now, before the minimum duration of its storage class is over.
+    pub early_deletion: Option<EarlyDeletion>,
     #[serde(skip)]
     by_hand: bool,
     #[serde(skip)]
@@ -137,21 +140,23 @@ pub async fn plan(ctx: &Context, point: Option<&str>, ask_clock: bool) -> Result
         }
     }
     for h in &all {
-        out.push(plan_vault(h, point).await?);
+        out.push(plan_vault(ctx, h, point).await?);
     }
     Ok(out)
 }
 
-async fn plan_vault(h: &Holdings, by_hand: Option<&str>) -> Result<ExpirePlan> {
+async fn plan_vault(ctx: &Context, h: &Holdings, by_hand: Option<&str>) -> Result<ExpirePlan> {
     let mut plan = ExpirePlan {
         vault: h.vault_policy.name.clone(),
         points: Vec::new(),
         alarms: h.decision.alarms.iter().map(|a| format!("{a}. {}", a.hint())).collect(),
         frees: Frees::default(),
         frees_unknown: None,
+        early_deletion: None,
         by_hand: by_hand.is_some(),
         notes: Vec::new(),
     };
+    let mut packs = Vec::new();
     for held in &h.clusters {
         let ignored = held.notes.ignored.iter();
         plan.alarms.extend(ignored.map(|n| {
@@ -211,10 +216,14 @@ async fn plan_vault(h: &Holdings, by_hand: Option<&str>) -> Result<ExpirePlan> {
                 plan.frees.objects += s.doomed().count() as u64;
                 plan.frees.bytes += s.bytes();
                 plan.frees.ask_locks(&held.cluster, &s, h.now).await?;
+                packs.extend(s.packs);
             }
             Err(e) => plan.frees_unknown = Some(e.to_string()),
         }
     }
+    // A vault that waits pays for nothing that is gone.
+    let packs = packs.iter().filter(|_| h.vault_policy.sweep_early);
+    plan.early_deletion = EarlyDeletion::of(&h.vault_policy, &ctx.policy.prices.s3, packs, h.now);
     Ok(plan)
 }
 

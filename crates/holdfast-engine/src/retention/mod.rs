@@ -6,6 +6,7 @@
 //!
 //! Nothing here deletes but a sweep, and a sweep asks the rules again.
 
+pub mod early;
 pub mod expire;
 pub mod hold;
 pub mod sweep;
@@ -197,13 +198,15 @@ impl Holdings {
     }
 
     /// May this point go now: somebody expired it, at least `grace` ago by the store's clock, nothing holds
-    /// it, and the rules (or the guards, if a person did it) still agree. `Err` says why not.
+    /// it, the rules (or the guards, if a person did it) still agree, and its packs, which are not younger than
+    /// it, are no longer paid for if the vault waits for that. `Err` says why not.
     pub fn may_go(
         &self,
         held: &Held,
-        id: &RunId,
+        seen: &Seen,
         grace: holdfast_core::time::Duration,
     ) -> Option<Result<String, String>> {
+        let id = &seen.facts.id;
         let notes = held.notes.get(id)?;
         let Some((at, note)) = notes.expired(self.now) else {
             return notes.expired_at_all().then(|| Err("it is held".into()));
@@ -229,7 +232,16 @@ impl Holdings {
             let left = holdfast_core::time::Duration(grace.0 - waited);
             return Some(Err(format!("expired, removed in {left} at the earliest (`sweep-after`)")));
         }
-        Some(Ok(note.reason.clone()))
+        match (self.vault_policy.storage_class, self.vault_policy.sweep_early) {
+            (Some(class), false) => match early::paid_until(class, seen.stored_at) {
+                Some(t) if t > self.now => Some(Err(format!(
+                    "expired, and `{class}` is paid for until {}: removed then (`sweep-early`)",
+                    holdfast_core::time::short(t)
+                ))),
+                _ => Some(Ok(note.reason.clone())),
+            },
+            _ => Some(Ok(note.reason.clone())),
+        }
     }
 
     /// All points, as retention sees them.

@@ -4,6 +4,7 @@
 //! rules still say so. WAL goes if neither a point nor the window needs it. Runs that died without a
 //! point are aborted after a day without a sign of life, and their packs go.
 
+use super::early::EarlyDeletion;
 use super::{Held, Holdings};
 use crate::context::Context;
 use crate::error::{EngineError, Result};
@@ -43,6 +44,8 @@ pub struct SweepReport {
     /// Notes, leases, old failures, what cut uploads left, records of points.
     pub other: Count,
     pub kept_pack_bytes: u64,
+    /// What it costs that packs go before the minimum duration of their storage class is over.
+    pub early_deletion: Option<EarlyDeletion>,
     /// What was removed; absent in a plan.
     pub removed: Option<Count>,
     /// Objects that the store would not let go.
@@ -162,6 +165,7 @@ async fn chunk(cluster: &ClusterVault, t: TimelineId, c: &Chunk) -> Result<Vec<(
 }
 
 fn report(
+    ctx: &Context,
     h: &Holdings,
     held: &Held,
     order: &Order,
@@ -183,6 +187,12 @@ fn report(
         wal: count(&s.wal),
         other: Count { objects: a.objects + b.objects, bytes: a.bytes + b.bytes },
         kept_pack_bytes: s.kept_bytes,
+        early_deletion: EarlyDeletion::of(
+            &h.vault_policy,
+            &ctx.policy.prices.s3,
+            s.packs.iter(),
+            h.now,
+        ),
         removed: None,
         refused: Vec::new(),
         locked: Locked::default(),
@@ -244,7 +254,7 @@ async fn vault(ctx: &Context, v: &holdfast_core::policy::Vault, plan_only: bool)
             Ok(r) => out.push(r),
             // Others are swept all the same, and what was done is told.
             Err(e @ EngineError::Failed { .. }) => {
-                let mut r = report(&h, held, &Order::default(), &BTreeMap::new(), &Sweep::default());
+                let mut r = report(ctx, &h, held, &Order::default(), &BTreeMap::new(), &Sweep::default());
                 let hint = e.hint().unwrap_or_default();
                 r.blocked = Some(format!("{e} ({hint})"));
                 out.push(r);
@@ -259,7 +269,7 @@ async fn cluster(ctx: &Context, h: &Holdings, held: &Held, plan_only: bool) -> R
     let (mut going, mut waiting) = (BTreeMap::new(), BTreeMap::new());
     for seen in &held.points {
         let id = &seen.facts.id;
-        match h.may_go(held, id, h.vault_policy.sweep_after) {
+        match h.may_go(held, seen, h.vault_policy.sweep_after) {
             None => {}
             Some(Ok(why)) => {
                 going.insert(id.clone(), why);
@@ -283,12 +293,12 @@ async fn cluster(ctx: &Context, h: &Holdings, held: &Held, plan_only: bool) -> R
     };
     if plan_only {
         let s = sweep::plan(&held.cluster, &order).await.map_err(cannot)?;
-        return Ok(report(h, held, &order, &waiting, &s));
+        return Ok(report(ctx, h, held, &order, &waiting, &s));
     }
     ctx.monitor.phase("sweeping");
     let (s, swept): (Sweep, Swept) =
         sweep::execute(&held.cluster, &order, &*ctx.monitor).await.map_err(cannot)?;
-    let mut r = report(h, held, &order, &waiting, &s);
+    let mut r = report(ctx, h, held, &order, &waiting, &s);
     r.removed = Some(Count { objects: swept.objects, bytes: swept.bytes });
     r.locked = Locked::of(&swept.locked);
     r.refused = swept.refused.into_iter().map(|(name, why)| format!("{name}: {why}")).collect();

@@ -16,8 +16,8 @@
 //! behind each create of a name that others could have used, and one `GET ?versioning` if no answer has told
 //! by then. Deleting takes one request per version.
 //!
-//! What a store does is in a file each: `open`, `read`, `write`, `remove`, `locks`, `seen` (versions);
-//! listings are in [`crate::listing`].
+//! What a store does is in a file each: `open`, `read`, `write`, `remove`, `locks`, `seen` (versions),
+//! `retrieve` (archives); listings are in [`crate::listing`].
 //!
 //! Crash: an upload that was cut leaves an unfinished multipart upload (S3) or a `name#1` staging
 //! file (local disk). Neither is ever visible under its name; `sweep` removes them.
@@ -28,6 +28,7 @@ mod locks;
 mod open;
 mod read;
 mod remove;
+pub mod retrieve;
 pub mod s3;
 mod seen;
 pub mod versions;

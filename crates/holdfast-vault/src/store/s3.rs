@@ -5,10 +5,13 @@
 //! crate's `AwsAuthorizer`. Each is tried as often as any other of a [`Store`](super::Store); all of them
 //! may be repeated.
 //!
+//! What archived objects need is in [`super::retrieve`].
+//!
 //! What is deleted here is one version, by its id; a lock is only ever extended, and the header that
 //! bypasses governance is not in this program.
 
 use super::error::refusal;
+use super::retrieve::{Headers, says};
 use super::xml::{self, BadAnswer, LifecycleRule, LockConfiguration, Page, Retention, Versioning};
 use super::{Requests, Tries, count};
 use crate::error::{Result, StoreError, StoreErrorKind};
@@ -34,7 +37,7 @@ pub struct S3 {
     region: String,
     /// `https://…` up to and without the slash before a key.
     bucket_url: OnceCell<String>,
-    requests: Arc<Requests>,
+    pub(super) requests: Arc<Requests>,
     /// What it was opened with, to make another that sends more.
     url: url::Url,
     options: Vec<(String, String)>,
@@ -63,8 +66,9 @@ impl HttpConnector for Same {
 }
 
 /// A request that was answered with "fine".
-struct Answer {
+pub(super) struct Answer {
     text: String,
+    pub(super) archive: Headers,
 }
 
 impl S3 {
@@ -145,7 +149,7 @@ impl S3 {
     }
 
     /// One request, as often as it takes. `key` is the whole key; without one the request is the bucket's.
-    async fn call(
+    pub(super) async fn call(
         &self,
         op: &'static str,
         method: &str,
@@ -155,13 +159,7 @@ impl S3 {
     ) -> Result<Answer, StoreError> {
         let mut tries = Tries(0);
         loop {
-            let counter = match method {
-                "DELETE" => &self.requests.delete,
-                "PUT" => &self.requests.put,
-                _ if key.is_empty() => &self.requests.list,
-                _ => &self.requests.head,
-            };
-            count(counter, 1);
+            self.counted(method, key);
             match self.once(op, method, key, query, body.clone()).await {
                 Err(e) => tries.again(e).await?,
                 done => return done,
@@ -210,11 +208,14 @@ impl S3 {
             |e: object_store::client::HttpError| failed(op, key, StoreErrorKind::Transient, Box::new(e) as _);
         let response = self.http.execute(request).await.map_err(lost)?;
         let status = response.status().as_u16();
+        let header =
+            |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_string);
+        let archive = Headers { class: header("x-amz-storage-class"), restore: header("x-amz-restore") };
         let bytes = response.into_body().bytes().await.map_err(lost)?;
         count(&self.requests.bytes_read, bytes.len() as u64);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if (200..300).contains(&status) {
-            return Ok(Answer { text });
+            return Ok(Answer { text, archive });
         }
         let (code, message) = xml::error(&text);
         let kind = match status {
@@ -330,8 +331,7 @@ fn misread(op: &'static str, key: &str, e: BadAnswer) -> StoreError {
 /// How S3, and how Ceph says that a version has no lock.
 fn is_unlocked(e: &StoreError) -> bool {
     const CODES: [&str; 2] = ["NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"];
-    let said = e.source.as_ref().map(ToString::to_string).unwrap_or_default();
-    CODES.iter().any(|code| said.starts_with(code))
+    CODES.iter().any(|code| says(e, code))
 }
 
 /// Percent-encoding as signatures want it: all but letters, digits and `-_.~`.

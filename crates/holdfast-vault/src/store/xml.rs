@@ -228,6 +228,14 @@ pub fn write_retention(r: Retention) -> String {
     )
 }
 
+/// The body of `POST ?restore`.
+pub fn write_restore_request(tier: &str, days: u16) -> String {
+    format!(
+        "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Days>{days}</Days>\
+         <GlacierJobParameters><Tier>{tier}</Tier></GlacierJobParameters></RestoreRequest>"
+    )
+}
+
 /// A time as S3 wants it, whole seconds, rounded up: never earlier than was meant.
 pub fn stamp(t: Timestamp) -> String {
     let second = t.as_second() + i64::from(t.subsec_nanosecond() > 0);

@@ -5,6 +5,7 @@ mod conformance;
 mod faults;
 mod format_examples;
 mod indexes;
+mod retrieval;
 mod stores;
 mod sweeping;
 mod vaults;
