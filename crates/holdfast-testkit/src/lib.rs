@@ -11,6 +11,7 @@
 //!   the test process. [`version`] says where the programs of each major version are.
 //! * [`binary`]: [`Holdfast`], the program under test and what it answered.
 //! * [`s3`]: [`Store`], an S3 or Azure emulator on a free port of the loopback interface.
+//! * [`aws`]: [`Aws`], our strict stand-in for AWS, or moto.
 //! * [`ceph`]: [`Ceph`], a real S3 server in the same place, for the soak.
 //! * [`faultproxy`]: [`FaultProxy`], in front of a store: errors, delays, cut connections, replies
 //!   that get lost after the work was done.
@@ -33,6 +34,7 @@
 // A test's stderr is where skips, seeds and kept directories are told.
 #![allow(clippy::print_stderr)]
 
+pub mod aws;
 pub mod binary;
 pub mod ceph;
 pub mod damage;
@@ -49,6 +51,7 @@ pub mod tools;
 pub mod user;
 pub mod version;
 
+pub use aws::Aws;
 pub use binary::{Holdfast, Output, Running};
 pub use ceph::Ceph;
 pub use damage::Damage;

@@ -51,7 +51,7 @@ pub struct Snapshot {
     pub created: Option<Timestamp>,
     /// The moment that the data shows: of a copy, when the original was made. What RPO is computed from. Clusters
     /// do not report it for copies: there it is `created`, and a copy made by Holdfast says it in
-    /// [`tags`](super::tags).
+    /// [`tags::TAKEN`](super::tags::TAKEN), which the copy's caller sets.
     pub taken: Option<Timestamp>,
     /// Identifier that the source had.
     pub source_id: String,

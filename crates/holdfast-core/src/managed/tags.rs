@@ -19,6 +19,8 @@ pub const RUN: &str = "holdfast:run";
 pub const SOURCE: &str = "holdfast:source";
 /// End of life of a temporary resource, RFC 3339; the reaper removes what is past it.
 pub const EXPIRES: &str = "holdfast:expires";
+/// On a copy of a cluster's snapshot, which AWS dates anew: when the original was taken, RFC 3339.
+pub const TAKEN: &str = "holdfast:taken";
 /// Why it was made, as a person wrote it (cleaned).
 pub const NOTE: &str = "holdfast:note";
 /// ARN of the snapshot that this is a copy of.

@@ -1,0 +1,12 @@
+//! The client against the strict stand-in for AWS, and against plain moto.
+
+mod backup;
+mod common;
+mod connect;
+mod faults;
+mod moto;
+mod restores;
+mod roles;
+mod services;
+mod snapshots;
+mod survey;
