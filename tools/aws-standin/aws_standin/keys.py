@@ -1,0 +1,57 @@
+"""KMS keys as RDS and AWS Backup see them; the keys themselves live in moto's KMS.
+
+moto happily uses disabled keys; here a key must exist in the right region and be `Enabled`
+(provider-rules 5b: "cross-region needs a key valid in the target").
+"""
+
+from . import moto_bridge
+from .wire.errors import AwsError
+
+
+def _backend(account, region):
+    return moto_bridge.backend("kms", account, region)
+
+
+def managed(ctx, service="rds"):
+    """The ARN of the AWS-managed key of a service, as `alias/aws/rds`; moto does not know all of them."""
+    backend, alias = _backend(ctx.account, ctx.region), f"alias/aws/{service}"
+    key_id = backend.get_key_id_from_alias(alias)
+    if key_id is None:
+        key_id = backend.create_key("", "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", f"Default key of {service}", None).id
+        backend.create_alias(key_id, alias)
+    return backend.keys[key_id].arn
+
+
+def resolve(ctx, text, fault="KMSKeyNotAccessibleFault"):
+    """The ARN of the usable key that `text` (id, ARN, alias, alias ARN) names."""
+    key = _find(ctx, text)
+    if key is None:
+        raise AwsError(fault, f"The specified KMS key [{text}] does not exist, is not enabled or you do not have permissions to access it.")
+    if key.key_state != "Enabled":
+        raise AwsError(fault, f"The specified KMS key [{key.arn}] is not enabled. (state: {key.key_state})")
+    return key.arn
+
+
+def usable(ctx, arn):
+    key = _find(ctx, arn, any_region=True)
+    return key is not None and key.key_state == "Enabled"
+
+
+def is_managed(arn):
+    """Whether it is an AWS-managed key: such keys cannot leave the account (5b)."""
+    parts = arn.split(":")
+    key = _backend(parts[4], parts[3]).keys.get(parts[5].partition("/")[2])
+    return key is not None and any(alias.startswith("alias/aws/") for alias in key.aliases)
+
+
+def _find(ctx, text, any_region=False):
+    account, region = ctx.account, ctx.region
+    if text.startswith("arn:"):
+        parts = text.split(":")
+        if len(parts) != 6 or parts[2] != "kms" or (parts[3] != region and not any_region):
+            return None
+        account, region, text = parts[4], parts[3], parts[5].removeprefix("key/")
+    backend = _backend(account, region)
+    if text.startswith("alias/"):
+        text = backend.get_key_id_from_alias(text)
+    return backend.keys.get(text)
