@@ -60,6 +60,11 @@ impl Fresh {
         map.insert(key, Instant::now());
     }
 
+    /// It was removed: from now on "not found" is the truth.
+    pub(crate) fn forget(&self, key: &str) {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).remove(key);
+    }
+
     fn is_young(&self, key: &str) -> bool {
         let map = self.0.lock().unwrap_or_else(|e| e.into_inner());
         map.get(key).is_some_and(|at| at.elapsed() < GRACE)

@@ -93,7 +93,7 @@ fn state_in(message: &str) -> Option<String> {
     let after = ["status: ", "state: ", "status is ", "state is ", "currently in "]
         .iter()
         .find_map(|w| message.split_once(w))
-        .and_then(|(_, rest)| rest.split([' ', '.', ',']).next());
+        .and_then(|(_, rest)| rest.split([' ', '.', ',', ')']).next());
     let fits =
         |s: &&str| !s.is_empty() && s.len() < 40 && s.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     after.filter(fits).or(quoted.filter(fits)).map(str::to_string)
@@ -178,7 +178,8 @@ pub(crate) fn chain(e: Option<&(dyn Error + 'static)>) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = e;
     while let Some(s) = next {
-        let text = s.to_string();
+        // Some print their sources over several lines.
+        let text = s.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         if !parts.iter().any(|p| p.contains(&text)) {
             parts.push(text);
         }

@@ -98,9 +98,27 @@ pub enum Command {
     Doctor { database: Option<String> },
     /// Check the policy file
     Validate,
+    /// Print the IAM policy that a role needs (managed databases)
+    Iam(IamArgs),
     /// Keys: export for a host, recovery copy under a passphrase
     #[command(subcommand)]
     Key(KeyCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct IamArgs {
+    /// observe, backup, restore or delete
+    #[arg(long)]
+    pub role: String,
+    /// For this account only (12 digits) [default: any]
+    #[arg(long)]
+    pub account: Option<String>,
+    /// For this region only [default: any]
+    #[arg(long)]
+    pub region: Option<String>,
+    /// aws, aws-cn or aws-us-gov
+    #[arg(long, default_value = "aws")]
+    pub partition: String,
 }
 
 #[derive(Debug, Args)]

@@ -18,7 +18,8 @@ fn rule(r: &sdk::BackupRule) -> BackupRule {
         name: r.rule_name().to_string(),
         vault: r.target_backup_vault_name().to_string(),
         schedule: r.schedule_expression().map(str::to_string),
-        timezone: r.schedule_expression_timezone().map(str::to_string),
+        // AWS writes its default out.
+        timezone: r.schedule_expression_timezone().filter(|z| *z != "Etc/UTC").map(str::to_string),
         start_window: number(r.start_window_minutes()),
         completion_window: number(r.completion_window_minutes()),
         lifecycle: lifecycle(r.lifecycle()),

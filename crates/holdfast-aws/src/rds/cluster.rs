@@ -181,6 +181,7 @@ impl AwsCloud {
 
     pub(crate) async fn remove_cluster(&self, source: &Source, how: &Deletion) -> Result<()> {
         let on = On::new(act::DELETE_CLUSTER, &source.region, &source.id);
+        self.fresh.forget(&cluster_key(&source.region, &source.id));
         let mut call = self.rds(&source.region).delete_db_cluster().db_cluster_identifier(&source.id);
         call = match &how.final_snapshot {
             FinalSnapshot::Named(name) => call.final_db_snapshot_identifier(name).skip_final_snapshot(false),

@@ -206,6 +206,7 @@ impl AwsCloud {
         how: Option<&Deletion>,
     ) -> Result<()> {
         let on = On::new(act::DELETE_INSTANCE, region, id);
+        self.fresh.forget(&instance_key(region, id));
         let mut call = self.rds(region).delete_db_instance().db_instance_identifier(id);
         // Members of a cluster have neither final snapshots nor automated backups of their own.
         call = match how.map(|h| (&h.final_snapshot, h.delete_automated_backups)) {

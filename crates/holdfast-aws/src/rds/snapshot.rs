@@ -210,6 +210,7 @@ impl Snapshots for AwsCloud {
     }
 
     async fn delete_snapshot(&self, at: &SnapshotRef) -> Result<()> {
+        self.fresh.forget(&key_of(at));
         if at.engine.is_cluster() {
             let on = On::new(act::DELETE_CLUSTER_SNAPSHOT, &at.region, &at.id);
             let call =

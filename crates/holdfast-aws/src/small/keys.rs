@@ -26,7 +26,7 @@ struct Metadata {
     #[serde(rename = "KeyManager", default)]
     manager: String,
     #[serde(rename = "MultiRegion", default)]
-    multi_region: bool,
+    multi_region: Option<bool>,
     /// Seconds, with a fraction.
     #[serde(rename = "DeletionDate", default)]
     deletion: Option<f64>,
@@ -57,7 +57,7 @@ impl Keys for AwsCloud {
             arn: reply.key.arn,
             state: state(&reply.key.state),
             aws_managed: reply.key.manager == "AWS",
-            multi_region: reply.key.multi_region,
+            multi_region: reply.key.multi_region.unwrap_or(false),
             deletion: reply.key.deletion.and_then(date),
         })
     }

@@ -60,7 +60,7 @@ pub(crate) async fn client(aws: &Aws, key: &str) -> (AwsCloud, Arc<Recorder>) {
     let log = Arc::new(Recorder::default());
     let connection = Connection {
         endpoint: Some(aws.endpoint()),
-        keys: Some(AccessKeys { id: key.into(), secret: Secret::new(key), token: None }),
+        keys: Some(AccessKeys { id: key.into(), secret: Secret::new("test"), token: None }),
         ..Connection::default()
     };
     (AwsCloud::connect(&connection, &home(), log.clone()).await.unwrap(), log)

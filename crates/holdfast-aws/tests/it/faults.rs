@@ -16,11 +16,13 @@ async fn a_lost_reply_does_not_make_a_second_snapshot() {
     let shop = source("rds://us-east-1/shop");
     for kind in ["cut-after", "error-after"] {
         w.fault(json!({"kind": kind, "action": "rds:CreateDBSnapshot"}));
+        until("instance", || w.cloud.describe(&shop), |d| d.status.is_available()).await;
         // The SDK's own second try meets the name that its first made.
         let made = w.cloud.create_snapshot(&shop, &new(kind), &op(kind)).await.unwrap();
         assert_eq!(made.tags.operation(), Some(kind));
         assert_eq!(w.log.outcomes("rds:CreateDBSnapshot").last(), Some(&Outcome::Adopted), "{kind}");
     }
+    until("instance", || w.cloud.describe(&shop), |d| d.status.is_available()).await;
     w.fault(json!({"kind": "cut-before", "action": "rds:CreateDBSnapshot"}));
     w.cloud.create_snapshot(&shop, &new("cut-before"), &op("x")).await.unwrap();
     assert_eq!(w.log.outcomes("rds:CreateDBSnapshot").last(), Some(&Outcome::Done));

@@ -69,6 +69,7 @@ async fn a_cluster_comes_back_and_gets_its_instances() {
         assert_eq!(rest.is_empty(), aurora);
         if !rest.is_empty() {
             w.cloud.modify(&target.source, &rest).await.unwrap();
+            until("settings", || w.cloud.describe(&target.source), |d| d.status.is_available()).await;
         }
 
         let instance = NewInstance {
@@ -83,7 +84,12 @@ async fn a_cluster_comes_back_and_gets_its_instances() {
         let first = w.cloud.create_instance(&target.source, &instance, &op("r/1")).await.unwrap();
         let again = w.cloud.create_instance(&target.source, &instance, &op("r/1")).await.unwrap();
         assert_eq!(first.arn, again.arn);
-        until("instance", || w.cloud.instance(&target.source.region, &instance.id), |i| i.status.is_available()).await;
+        until(
+            "instance",
+            || w.cloud.instance(&target.source.region, &instance.id),
+            |i| i.status.is_available(),
+        )
+        .await;
         let whole = until("cluster", || w.cloud.describe(&target.source), |d| d.status.is_available()).await;
         assert_eq!(whole.members.len(), 1);
 
@@ -104,6 +110,8 @@ async fn a_source_that_is_gone_comes_back() {
     let replication =
         Replication { source_arn: shop.arn.clone(), to: west.clone(), retention_days: 7, key: None };
     w.cloud.start_replication(&replication).await.unwrap();
+    // The first replica takes its time.
+    w.aws.control("advance", Some(serde_json::json!({"seconds": 7200})));
     let ask = || w.cloud.automated_backups(Engine::Rds, &west);
     let far = until("replica", ask, |all| all.iter().any(|b| b.window.is_some())).await;
 
@@ -112,6 +120,10 @@ async fn a_source_that_is_gone_comes_back() {
     let ask = || w.cloud.automated_backups(Engine::Rds, &shop.source.region);
     let kept = until("retained", ask, |all| all.iter().any(|b| b.kind == AutomatedKind::Retained)).await;
 
+    let begun = std::time::Instant::now();
+    while !w.cloud.describe(&shop.source).await.is_err_and(|e| e.is_not_found()) {
+        assert!(begun.elapsed().as_secs() < 30, "the source does not go");
+    }
     // By name it cannot be found any more (X15).
     let by_name = RestoreFrom::Live { id: "shop".into(), to: Moment::Latest };
     let here = RestoreTarget::like(&shop, shop.source.named("back").unwrap());

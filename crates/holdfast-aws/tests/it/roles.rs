@@ -21,13 +21,24 @@ fn every_action_has_a_role_and_no_role_has_more() {
     assert_eq!(holdfast_aws::ACTIONS.len(), can.len());
 }
 
+/// The policy without the statements whose conditions the stand-in does not know: grants on keys, which AWS makes by
+/// itself, and tags while a security group is made, which moto's EC2 does not check.
+fn modelled(role: Role, scope: &Scope) -> serde_json::Value {
+    let mut policy = iam::policy(role, scope);
+    let unknown = |s: &serde_json::Value| {
+        ["kms:ViaService", "ec2:CreateAction"].iter().any(|k| s["Condition"].to_string().contains(k))
+    };
+    policy["Statement"].as_array_mut().unwrap().retain(|s| !unknown(s));
+    policy
+}
+
 /// Each role does its work with its own policy (and `observe`), and is stopped where it ends.
 #[tokio::test]
 async fn roles_are_enough_and_end_where_they_should() {
     let w = World::new("roles").await;
     let scope = Scope { account: "123456789012".into(), ..Scope::default() };
     for role in Role::ALL {
-        let policies = json!([iam::policy(Role::Observe, &scope), iam::policy(role, &scope)]);
+        let policies = json!([modelled(Role::Observe, &scope), modelled(role, &scope)]);
         w.aws.control("keys", Some(json!({"access_key": role.as_str(), "policies": policies})));
     }
     let (observe, _) = client(&w.aws, "observe").await;

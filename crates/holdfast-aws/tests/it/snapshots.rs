@@ -41,10 +41,10 @@ async fn databases_tell_everything() {
     urls.sort();
     // Instances of clusters are no databases.
     assert_eq!(urls, ["aurora://us-east-1/orders", "docdb://us-east-1/docs", "rds://us-east-1/shop"]);
-    assert_eq!(
-        all.iter().find(|d| d.source.engine == Engine::Rds).unwrap().window.unwrap().earliest,
-        window.earliest
-    );
+    // The window moves with the clock.
+    let listed =
+        all.iter().find(|d| d.source.engine == Engine::Rds).unwrap().window.unwrap().earliest.unwrap();
+    assert!(listed.duration_since(window.earliest.unwrap()).as_secs() < 10, "{listed}");
 
     let gone = w.cloud.describe(&source("rds://us-east-1/nothing")).await.unwrap_err();
     assert_eq!(gone.kind, ErrorKind::NotFound);

@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod copy;
 mod expire;
+mod iam;
 mod init;
 mod key;
 mod list;
@@ -43,6 +44,7 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Release { hold, reason, db } => expire::release(cli, hold, reason, db.as_deref()).await,
         Command::Validate => validate(cli),
         Command::Key(k) => key::run(cli, k).await,
+        Command::Iam(a) => iam::run(cli, a),
     }
 }
 

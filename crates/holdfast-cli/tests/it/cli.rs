@@ -272,3 +272,19 @@ fn two_runs_at_once_and_an_interrupt() {
     let _ = hf.run(&["backup"]).ok();
     let _ = hf.run(&["check"]).ok();
 }
+
+#[test]
+fn iam_policies_are_printed_without_a_policy_or_credentials() {
+    let scratch = Scratch::new("iam");
+    let bare = Holdfast::bare(&scratch);
+    let out =
+        bare.run(&["iam", "--role", "backup", "--account", "123456789012", "--region", "eu-west-1"]).ok();
+    let policy: serde_json::Value = serde_json::from_str(&out.stdout).expect("a JSON document");
+    assert_eq!(policy["Version"], "2012-10-17");
+    assert!(out.stdout.contains("arn:aws:rds:eu-west-1:123456789012:snapshot:*"), "{}", out.stdout);
+    assert!(!out.stdout.contains("rds:DeleteDBSnapshot"), "{}", out.stdout);
+    let json = bare.run(&["--json", "iam", "--role", "delete"]).ok();
+    assert!(json.stdout.contains("\"role\": \"delete\"") && json.stdout.contains("rds:DeleteDBSnapshot"));
+    let (message, _) = hint(bare.run(&["--json", "iam", "--role", "admin"]), 2);
+    assert!(message.contains("observe, backup, restore and delete"), "{message}");
+}

@@ -98,7 +98,8 @@ impl RestoreTarget {
             subnet_group: like.subnet_group.clone(),
             security_groups: like.security_groups.clone(),
             parameter_group: like.parameter_group.clone(),
-            option_group: like.option_group.clone(),
+            // AWS chooses the default group itself, by engine and version; named, it must exist in the region.
+            option_group: like.option_group.clone().filter(|g| !g.starts_with("default:")),
             multi_az: (source.engine == Engine::Rds).then_some(like.multi_az),
             // A Multi-AZ instance may not name a zone, and a restore elsewhere has others.
             availability_zone: None,
