@@ -1,5 +1,6 @@
 //! The only place that writes to stdout: data for people as tables, for programs as one JSON document.
 
+use holdfast_engine::Away;
 use std::io::Write;
 
 /// Prints one JSON document.
@@ -11,6 +12,13 @@ pub fn json(v: &impl serde::Serialize) {
 /// Prints a line. A reader that went away (`| head`) is no error.
 pub fn line(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Prints the vaults that gave no answer.
+pub fn away(all: &[Away]) {
+    for a in all {
+        line(&format!("WARN {a}"));
+    }
 }
 
 /// Prints rows with aligned columns; the first row is the heading.

@@ -93,20 +93,6 @@ pub struct Listing {
     pub problems: Vec<String>,
 }
 
-/// The best passed verification of each point.
-pub fn best_by_point(all: &[Verified]) -> BTreeMap<RunId, Verified> {
-    let mut best: BTreeMap<RunId, Verified> = BTreeMap::new();
-    for v in all.iter().filter(|v| v.passed) {
-        match best.get(&v.point) {
-            Some(b) if (b.level.as_str(), b.at) >= (v.level.as_str(), v.at) => {}
-            _ => {
-                best.insert(v.point.clone(), v.clone());
-            }
-        }
-    }
-    best
-}
-
 /// Everything that the database has in its vaults.
 pub async fn list(ctx: &Context) -> Result<Listing> {
     let mut out = Listing { points: Vec::new(), failed: Vec::new(), problems: Vec::new() };

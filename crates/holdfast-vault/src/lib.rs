@@ -29,6 +29,7 @@ pub mod lock;
 pub mod manifest;
 pub mod map;
 pub mod names;
+pub mod noteindex;
 pub mod notes;
 pub mod object;
 pub mod pack;

@@ -213,11 +213,13 @@ pub async fn before_commit(cluster: &ClusterVault, point: &Point) -> Result<Opti
     Ok(Some((until, done)))
 }
 
-/// Until when the record of a point is locked.
-pub async fn of_points(cluster: &ClusterVault, points: &[Seen]) -> Result<BTreeMap<RunId, Timestamp>> {
+/// Until when the records of these points are locked. One request each.
+pub async fn of_points<'a>(
+    cluster: &ClusterVault,
+    points: impl IntoIterator<Item = &'a RunId>,
+) -> Result<BTreeMap<RunId, Timestamp>> {
     let asked: Vec<Option<(RunId, Timestamp)>> = futures::stream::iter(points)
-        .map(|seen| async move {
-            let id = &seen.facts.id;
+        .map(|id| async move {
             let state = cluster.store().lock_state(&cluster.path().point(id)).await?;
             Ok::<_, VaultError>(state.and_then(|(_, r)| r).map(|r| (id.clone(), r.until)))
         })
@@ -230,7 +232,7 @@ pub async fn of_points(cluster: &ClusterVault, points: &[Seen]) -> Result<BTreeM
 /// Finds what is locked shorter than a point that needs it. A point is to be locked for the rule's period
 /// from when the store saw it, or as long as its record is; one whose time is over needs nothing.
 pub async fn look(cluster: &ClusterVault, rule: &LockRule, points: &[Seen], now: Timestamp) -> Result<Locks> {
-    let records = of_points(cluster, points).await?;
+    let records = of_points(cluster, points.iter().map(|s| &s.facts.id)).await?;
     let mut need: BTreeMap<String, (Timestamp, BTreeSet<RunId>)> = BTreeMap::new();
     let mut locks = Locks::default();
     // Locks were given by the host's clock, and are judged by the store's.

@@ -63,6 +63,10 @@ impl ClusterPath {
     pub fn pack(&self, pack: &PackId) -> String {
         format!("{}/runs/{}/{}-{:04}.pack", self.folder(), pack.run, pack.class.word(), pack.number)
     }
+    /// A sign of life of a run, beside its packs.
+    pub fn alive(&self, run: &RunId, number: u32) -> String {
+        format!("{}/{run}/alive-{number:04}", self.runs())
+    }
     pub fn runs(&self) -> String {
         format!("{}/runs", self.folder())
     }
@@ -75,6 +79,9 @@ impl ClusterPath {
     }
     pub fn point_index(&self, id: &RunId) -> String {
         format!("{}/points-{id}.index", self.index())
+    }
+    pub fn note_index(&self, id: &RunId) -> String {
+        format!("{}/notes-{id}.index", self.index())
     }
     pub fn wal(&self) -> String {
         format!("{}/wal", self.folder())

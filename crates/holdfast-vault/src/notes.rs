@@ -8,6 +8,7 @@
 use crate::error::{Result, VaultError};
 use crate::keys::Signer;
 use crate::names::run_of;
+use crate::noteindex::{self, Known};
 use crate::point::{Body, Expired, Hold, Released, Verified};
 use crate::store::Listed;
 use crate::vault::ClusterVault;
@@ -104,7 +105,7 @@ fn point_of(name: &str) -> Option<RunId> {
 }
 
 impl Notes {
-    /// One listing, and one read per note.
+    /// One listing, and one read per note that stands in no index ([`crate::noteindex`]).
     pub async fn read(cluster: &ClusterVault) -> Result<Self> {
         let listed = cluster.store().list(&cluster.path().notes()).await?;
         Self::open(cluster, listed).await
@@ -116,23 +117,28 @@ impl Notes {
         Ok(Self::open(cluster, listed).await?.of(point))
     }
 
-    /// Reads the notes that a listing named.
+    /// Reads the notes that a listing named: if they are many, from the index as far as it tells of them.
     pub async fn open(cluster: &ClusterVault, listed: Vec<Listed>) -> Result<Self> {
-        let read: Vec<_> = futures::stream::iter(listed)
-            .map(|l| async move {
-                match cluster.vault().get_record(&l.name).await {
-                    Ok(found) => Ok((l, Some(found))),
-                    Err(VaultError::Damaged { .. } | VaultError::Codec { .. } | VaultError::WrongKey(_)) => {
-                        Ok((l, None))
-                    }
-                    // A sweep was faster.
-                    Err(e) if e.is_not_found() => Ok((l, None)),
-                    Err(e) => Err(e),
+        let (mut read, mut unknown) = (Vec::new(), listed);
+        if unknown.len() >= noteindex::ENOUGH {
+            let mut known = Known::read(cluster).await?;
+            unknown.retain(|l| match known.remove(l) {
+                Some(found) => {
+                    read.push((l.clone(), Some(found)));
+                    false
                 }
+                None => true,
+            });
+        }
+        let others: Vec<_> = futures::stream::iter(unknown)
+            .map(|l| async move {
+                let found = noteindex::read(cluster, &l.name).await?;
+                Ok::<_, VaultError>((l, found))
             })
             .buffer_unordered(PARALLEL_READS)
             .try_collect()
             .await?;
+        read.extend(others);
         let mut notes = Notes::default();
         for (l, found) in read {
             let counted = match (point_of(&l.name), found) {

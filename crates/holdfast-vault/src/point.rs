@@ -4,6 +4,7 @@
 //! the WAL it needs (by name and digest, R10) and every fact that a later rule could ask for (R11).
 //! It is the commit: the point exists from the moment this object does.
 
+use crate::noteindex::NoteIndex;
 use crate::pointindex::PointIndex;
 use crate::walindex::WalIndex;
 use holdfast_core::{ClusterId, DatabaseName, Lsn, RunId, SegmentName, SegmentSize, TimelineId, VaultId};
@@ -232,6 +233,16 @@ pub struct Lease {
     pub wal: Vec<SegmentName>,
 }
 
+/// A sign of life of a run that writes nothing else for long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    pub run: RunId,
+    /// The one in its name.
+    pub number: u32,
+    pub at: Timestamp,
+    pub host: String,
+}
+
 /// Stands at a point's name when somebody declared its run dead: a late commit meets it and fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aborted {
@@ -365,6 +376,7 @@ pub enum Body {
     Point(Box<Point>),
     Aborted(Aborted),
     Lease(Lease),
+    Alive(Alive),
     Cluster(Cluster),
     Owner(Owner),
     Verified(Verified),
@@ -375,6 +387,7 @@ pub enum Body {
     Condemned(Condemned),
     WalIndex(WalIndex),
     PointIndex(PointIndex),
+    NoteIndex(NoteIndex),
     LockLedger(LockLedger),
     /// A file of PostgreSQL's own, base64: a timeline history or a `.backup` file.
     File {

@@ -22,6 +22,7 @@ use crate::error::{Result, StoreErrorKind, VaultError};
 use crate::facts::PointFacts;
 use crate::keys::Signer;
 use crate::names::{PackClass, PackId, run_of};
+use crate::noteindex;
 use crate::notes::Notes;
 use crate::point::{Aborted, Body, Condemned, Lease};
 use crate::pointindex;
@@ -138,14 +139,22 @@ struct Leases {
     all: Vec<Listed>,
 }
 
+/// One look at everything.
+struct Look {
+    sweep: Sweep,
+    survey: Survey,
+    /// Notes that stay.
+    notes: Vec<Listed>,
+}
+
 /// What would go now, had everything been condemned. Reads only.
 pub async fn plan(cluster: &ClusterVault, order: &Order) -> Result<Sweep> {
-    Ok(pass(cluster, order, false).await?.0)
+    Ok(pass(cluster, order, false).await?.sweep)
 }
 
 /// One look at everything, in the order that the module's head gives. With `strict` only what was
 /// condemned before leases were listed can go.
-async fn pass(cluster: &ClusterVault, order: &Order, strict: bool) -> Result<(Sweep, Survey)> {
+async fn pass(cluster: &ClusterVault, order: &Order, strict: bool) -> Result<Look> {
     let condemned = condemned(cluster).await?;
     let leases = leases(cluster, &condemned).await?;
     let survey = cluster.survey().await?;
@@ -173,13 +182,14 @@ pub async fn execute(cluster: &ClusterVault, order: &Order, monitor: &dyn Monito
     for c in first.condemn {
         condemn(cluster, c).await?;
     }
-    let (mut sweep, mut survey) = pass(cluster, order, true).await?;
+    let mut look = pass(cluster, order, true).await?;
     for _ in 0..5 {
-        if sweep.unseen.is_empty() {
+        if look.sweep.unseen.is_empty() {
             break;
         }
-        (sweep, survey) = pass(cluster, order, true).await?;
+        look = pass(cluster, order, true).await?;
     }
+    let Look { mut sweep, survey, notes } = look;
     let mut swept = Swept::default();
     settle(cluster, order, &mut sweep).await?;
     // Points first: while a record is there, everything that it needs is.
@@ -191,6 +201,7 @@ pub async fn execute(cluster: &ClusterVault, order: &Order, monitor: &dyn Monito
         }
     }
     pointindex::write(cluster, &survey, &order.host).await?;
+    noteindex::write(cluster, notes, &order.host).await?;
     Ok((sweep, swept))
 }
 
@@ -339,6 +350,11 @@ async fn holds(cluster: &ClusterVault, order: &Order, notes: &[Listed]) -> Resul
     Ok(notes.holds(order.now).map(|h| h.point.clone()).collect())
 }
 
+/// A sign of life, `runs/RUN/alive-NNNN`.
+fn is_sign(name: &str) -> bool {
+    name.rsplit('/').next().is_some_and(|file| file.starts_with("alive-"))
+}
+
 async fn judge(
     cluster: &ClusterVault,
     order: &Order,
@@ -346,7 +362,7 @@ async fn judge(
     condemned: BTreeSet<RunId>,
     leases: Leases,
     mut survey: Survey,
-) -> Result<(Sweep, Survey)> {
+) -> Result<Look> {
     let mut sweep = Sweep { active: leases.active.keys().cloned().collect(), ..Default::default() };
     let notes = cluster.store().list(&cluster.path().notes()).await?;
     let held = holds(cluster, order, &notes).await?;
@@ -431,6 +447,8 @@ async fn judge(
         match pack_of(&l.name) {
             Some(id) if needed.contains(&id) => sweep.kept_bytes += l.size,
             Some(_) if gone => sweep.packs.push(doomed),
+            // A sign of life says nothing about a run that ended.
+            None if gone && is_sign(&l.name) => sweep.litter.push(doomed),
             _ => sweep.kept_bytes += l.size,
         }
     }
@@ -451,12 +469,11 @@ async fn judge(
     // Also one that was declared dead after its point had gone: somebody saw its lease, and no point.
     let stays = |run: &RunId| live.contains(run) || going.contains(run);
     let gone_before = self::removed(cluster, &condemned, noted.into_iter().filter(|run| !stays(run))).await?;
-    for l in notes {
-        let Some(run) = run_folder(&l.name) else { continue };
-        if going.contains(&run) || gone_before.contains(&run) {
-            sweep.litter.push(l.into());
-        }
-    }
+    let goes = |l: &Listed| {
+        run_folder(&l.name).is_some_and(|run| going.contains(&run) || gone_before.contains(&run))
+    };
+    let (gone, notes): (Vec<Listed>, Vec<Listed>) = notes.into_iter().partition(goes);
+    sweep.litter.extend(gone.into_iter().map(Doomed::from));
     for l in &leases.all {
         let Some(run) = run_of(&l.name, "lease") else { continue };
         if ended(&run) && !leases.active.contains_key(&run) && old(l, order.dead_after) {
@@ -507,7 +524,7 @@ async fn judge(
             part.clear();
         }
     }
-    Ok((sweep, survey))
+    Ok(Look { sweep, survey, notes })
 }
 
 async fn remove(

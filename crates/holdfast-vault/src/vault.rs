@@ -12,7 +12,7 @@ use crate::names::{self, ClusterPath, PackId};
 use crate::notes::Notes;
 use crate::object::{Cipher, FORMAT_VERSION, Place};
 use crate::pack::{PackWriter, SealContext, purpose_of};
-use crate::point::{Aborted, Body, Cluster, Lease, Point, Verified};
+use crate::point::{Aborted, Alive, Body, Cluster, Lease, Point, Verified};
 use crate::store::{Created, Store};
 pub use crate::survey::{Seen, Survey};
 use crate::upload::{PART_SIZE, UploadSink};
@@ -400,6 +400,14 @@ impl ClusterVault {
     pub async fn take_lease(&self, lease: &Lease) -> Result<()> {
         let name = self.path.lease(&lease.run);
         self.vault.put_record(&name, &Body::Lease(lease.clone()), Signer::Host).await.map(|_| ())
+    }
+
+    /// Leaves a sign of life. A sweep takes a run that wrote nothing for a day for dead; one that works on a
+    /// single pack for so long says by this that it is not. Each has a number of its own.
+    pub async fn give_sign(&self, run: &RunId, number: u32, host: &str) -> Result<()> {
+        let alive = Alive { run: run.clone(), number, at: jiff::Timestamp::now(), host: host.into() };
+        let name = self.path.alive(run, number);
+        self.vault.put_record(&name, &Body::Alive(alive), Signer::Host).await.map(|_| ())
     }
 
     /// True if a sweep has condemned the run: nothing new may build on it.

@@ -1,14 +1,14 @@
 //! `holdfast expire`, `sweep`, `hold`, `release`
 
-use super::{Done, context};
+use super::{Done, context, partial};
 use crate::args::{Cli, HoldArgs};
 use crate::{output, policy};
 use holdfast_core::{ByteSize, time};
-use holdfast_engine::Context;
 use holdfast_engine::retention::early::EarlyDeletion;
 use holdfast_engine::retention::expire::{ExpirePlan, Row};
 use holdfast_engine::retention::sweep::SweepReport;
 use holdfast_engine::retention::{self, hold as holds};
+use holdfast_engine::{Away, Context, EngineError};
 use holdfast_vault::point::{Hold, PointKind};
 use serde_json::json;
 
@@ -20,19 +20,31 @@ async fn target(cli: &Cli, target: Option<&str>) -> anyhow::Result<(Context, Opt
     else {
         return Ok((context(cli, target)?.0, None));
     };
-    let mut hits = Vec::new();
+    let (mut hits, mut unasked, mut failed) = (Vec::new(), Vec::new(), None);
     for d in p.databases.keys() {
         let (ctx, _) = context(cli, Some(d.as_str()))?;
-        for run in retention::expire::matching(&ctx, id).await? {
-            hits.push((ctx.clone(), run));
+        match retention::expire::matching(&ctx, id).await {
+            Ok((found, away)) => {
+                hits.extend(found.into_iter().map(|run| (ctx.clone(), run)));
+                unasked.extend(away);
+            }
+            // Another database may have it.
+            Err(e) => failed = failed.or(Some(e)),
         }
     }
     match (hits.len(), hits.pop()) {
         (1, Some((ctx, run))) => Ok((ctx, Some(run.to_string()))),
-        (0, _) | (_, None) => Err(holdfast_engine::EngineError::not_found(
-            format!("there is no point `{id}`"),
-            "see `holdfast list`",
-        )
+        // It may be where nobody could look.
+        (0, _) | (_, None) => Err(match (failed, unasked.first()) {
+            (Some(e), _) => e,
+            (None, Some(away)) => EngineError::not_found(
+                format!("there is no point `{id}` in the vaults that could be asked; {away}"),
+                "see `holdfast list`",
+            ),
+            (None, None) => {
+                EngineError::not_found(format!("there is no point `{id}`"), "see `holdfast list`")
+            }
+        }
         .into()),
         (n, _) => Err(crate::failure::usage(format!("`{id}` stands for {n} points"), "write more of its id")),
     }
@@ -41,23 +53,29 @@ async fn target(cli: &Cli, target: Option<&str>) -> anyhow::Result<(Context, Opt
 pub async fn expire(cli: &Cli, what: Option<&str>, apply: bool) -> Done {
     let (ctx, point) = target(cli, what).await?;
     let point = point.as_deref();
-    let plans = retention::expire::plan(&ctx, point, apply).await?;
-    let written = if apply { retention::expire::apply(&plans).await? } else { 0 };
+    let (plans, mut away) = retention::expire::plan(&ctx, point, apply).await?;
+    let mut written = 0;
+    if apply {
+        let (n, failed) = retention::expire::apply(&plans).await?;
+        written = n;
+        away.extend(failed);
+    }
     let alarms = plans.iter().any(|p| !p.alarms.is_empty());
     if cli.json {
-        output::json(&json!({ "plans": plans, "applied": apply, "expired": written }));
+        output::json(&json!({ "plans": plans, "applied": apply, "expired": written, "away": away }));
     } else {
         for p in &plans {
             print_plan(p, point);
         }
-        let n = plans.iter().map(ExpirePlan::expires).sum::<usize>();
+        output::away(&away);
+        let n = if apply { written } else { plans.iter().map(ExpirePlan::expires).sum() };
         output::line(&match (n, apply) {
             (0, _) => "nothing to expire".to_string(),
             (n, true) => format!("{n} points expired; `holdfast sweep` removes them after `sweep-after`"),
             (n, false) => format!("{n} points would be expired; run it with --apply to do so"),
         });
     }
-    Ok(if alarms { 3 } else { 0 })
+    Ok(partial(!alarms && away.is_empty()))
 }
 
 fn print_plan(p: &ExpirePlan, only: Option<&str>) {
@@ -201,11 +219,14 @@ fn print_sweep(r: &SweepReport, plan: bool) {
 pub async fn hold(cli: &Cli, a: &HoldArgs) -> Done {
     let (Some(point), Some(title)) = (&a.point, &a.title) else {
         let (ctx, _) = context(cli, a.db.as_deref())?;
-        let all = holds::list(&ctx).await?;
+        let (all, away) = holds::list(&ctx).await?;
         if cli.json {
             let list: Vec<_> = all.iter().map(|(vault, h)| json!({ "vault": vault, "hold": h })).collect();
-            output::json(&json!({ "holds": list }));
-        } else if all.is_empty() {
+            output::json(&json!({ "holds": list, "away": away }));
+            return Ok(partial(away.is_empty()));
+        }
+        output::away(&away);
+        if all.is_empty() {
             output::line("no holds");
         } else {
             let head = ["HOLD", "POINT", "UNTIL", "VAULT", "TITLE"];
@@ -216,13 +237,13 @@ pub async fn hold(cli: &Cli, a: &HoldArgs) -> Done {
             }));
             output::table(&rows);
         }
-        return Ok(0);
+        return Ok(partial(away.is_empty()));
     };
     let until = a.until.as_deref().map(parse_until).transpose()?;
     let (ctx, _) = context(cli, a.db.as_deref())?;
-    let h = holds::hold(&ctx, point, title, until).await?;
-    tell(cli, &h, "held");
-    Ok(0)
+    let (h, away) = holds::hold(&ctx, point, title, until).await?;
+    tell(cli, &h, "held", &away);
+    Ok(partial(away.is_empty()))
 }
 
 /// A time, or a day: the hold ends when it begins, in UTC.
@@ -237,15 +258,19 @@ fn parse_until(text: &str) -> anyhow::Result<jiff::Timestamp> {
 
 pub async fn release(cli: &Cli, id: &str, reason: &str, db: Option<&str>) -> Done {
     let (ctx, _) = context(cli, db)?;
-    let h = holds::release(&ctx, id, reason).await?;
-    tell(cli, &h, "released");
-    Ok(0)
+    let (h, away) = holds::release(&ctx, id, reason).await?;
+    tell(cli, &h, "released", &away);
+    Ok(partial(away.is_empty()))
 }
 
-fn tell(cli: &Cli, h: &Hold, word: &str) {
+fn tell(cli: &Cli, h: &Hold, word: &str, away: &[Away]) {
     if cli.json {
-        output::json(&json!({ "hold": h, "status": word }));
-    } else {
-        output::line(&format!("point {} is {word}: {} (hold {})", h.point, h.title, h.id));
+        output::json(&json!({ "hold": h, "status": word, "away": away }));
+        return;
+    }
+    output::line(&format!("point {} is {word}: {} (hold {})", h.point, h.title, h.id));
+    output::away(away);
+    for a in away {
+        output::line(&format!("  there it is not: run it again with --vault {} when it is back", a.vault));
     }
 }

@@ -5,8 +5,10 @@ use crate::args::Cli;
 use crate::output;
 use crate::policy;
 use holdfast_core::{ByteSize, time};
+use holdfast_engine::EngineError;
 use holdfast_engine::catalog::{self, Listing, PointView};
 use holdfast_engine::restore::select::label;
+use holdfast_vault::Notes;
 use serde_json::json;
 
 pub async fn list(cli: &Cli, database: Option<&str>) -> Done {
@@ -83,17 +85,16 @@ pub async fn show(cli: &Cli, id: &str) -> Done {
         let (ctx, _) = context(cli, Some(name.as_str()))?;
         match catalog::find(&ctx, id).await {
             Ok((vault, cluster, point)) => {
-                let verified = cluster.verifications().await?;
-                let mine: Vec<_> = verified.iter().filter(|v| v.point == point.id).collect();
+                let notes = Notes::of_point(&cluster, &point.id).await.map_err(EngineError::from)?;
                 if cli.json {
-                    output::json(&json!({ "vault": vault, "point": point, "verifications": mine }));
+                    let all = &notes.verified;
+                    output::json(&json!({ "vault": vault, "point": point, "verifications": all }));
                 } else {
-                    let best = catalog::best_by_point(&verified);
-                    show_text(&point, &vault, best.get(&point.id));
+                    show_text(&point, &vault, notes.best());
                 }
                 return Ok(0);
             }
-            Err(e @ holdfast_engine::EngineError::NotFound { .. }) => missing = Some(e),
+            Err(e @ EngineError::NotFound { .. }) => missing = Some(e),
             Err(e) => return Err(e.into()),
         }
     }

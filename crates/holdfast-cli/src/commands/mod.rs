@@ -16,8 +16,14 @@ mod wal;
 use crate::args::{Cli, Command, WalCommand};
 use crate::progress::{Progress, Style};
 use crate::{output, policy};
+use holdfast_core::ExitCode;
 use holdfast_engine::Context;
 use std::sync::Arc;
+
+/// The exit code of a command that was done: all of it, or not for every vault.
+pub fn partial(whole: bool) -> u8 {
+    if whole { ExitCode::Ok as u8 } else { ExitCode::Partial as u8 }
+}
 
 /// An exit code of any command.
 pub type Done = anyhow::Result<u8>;

@@ -1,6 +1,6 @@
 //! `holdfast wal push|get|status|adopt`
 
-use super::{Done, context, program};
+use super::{Done, context, partial, program};
 use crate::args::{Cli, WalCommand};
 use crate::{failure, output};
 use holdfast_core::{ByteSize, time};
@@ -84,11 +84,13 @@ fn start_prefetch(cli: &Cli, db: Option<&str>, cluster: u64, ahead: u64, name: &
 
 async fn wal_status(cli: &Cli, db: Option<&str>) -> Done {
     let (ctx, _) = context(cli, db)?;
-    let all = status::status(&ctx).await?;
+    let (all, away) = status::status(&ctx).await?;
+    let code = partial(away.is_empty());
     if cli.json {
-        output::json(&json!({ "database": ctx.db.name, "archives": all }));
-        return Ok(0);
+        output::json(&json!({ "database": ctx.db.name, "archives": all, "away": away }));
+        return Ok(code);
     }
+    output::away(&away);
     if all.is_empty() {
         output::line("no wal is archived");
     }
@@ -122,7 +124,7 @@ async fn wal_status(cli: &Cli, db: Option<&str>) -> Done {
             output::line(&format!("  CONFLICT: {c} came with other content than what is archived"));
         }
     }
-    Ok(0)
+    Ok(code)
 }
 
 async fn adopt(cli: &Cli, db: Option<&str>, data_dir: Option<&std::path::Path>) -> Done {

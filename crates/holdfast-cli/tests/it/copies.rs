@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Adds to the policy of a site: further vaults as (name, table), and what copies go to.
-fn extend(site: &Site, tables: &str) {
+pub fn extend(site: &Site, tables: &str) {
     let path = site.scratch.path("holdfast.toml");
     let text = fs::read_to_string(&path).expect("the policy");
     site.scratch.write("holdfast.toml", format!("{text}\n{tables}"));
 }
 
-fn replace(site: &Site, old: &str, new: &str) {
+pub fn replace(site: &Site, old: &str, new: &str) {
     let text = fs::read_to_string(site.scratch.path("holdfast.toml")).expect("the policy");
     assert!(text.contains(old), "{old} in {text}");
     site.scratch.write("holdfast.toml", text.replace(old, new));
@@ -35,7 +35,7 @@ fn vault(site: &Site, name: &str, database: &str) -> String {
 }
 
 /// A site whose policy copies to `dr`, a vault with another key.
-fn site(name: &str, keep: &str) -> Site {
+pub fn site(name: &str, keep: &str) -> Site {
     let site = Site::new(name, PgVersion::V17);
     with_copies(&site, keep);
     site
@@ -47,7 +47,7 @@ fn with_copies(site: &Site, keep: &str) {
     extend(site, &format!("{table}\n{copies}"));
 }
 
-fn copy(site: &Site, args: &[&str]) -> Output {
+pub fn copy(site: &Site, args: &[&str]) -> Output {
     let mut all = vec!["--json", "copy"];
     all.extend(args);
     site.hf.run(&all)

@@ -1,11 +1,14 @@
 //! Object Lock: locked before it is committed, extended once, left by sweeps until its time has come.
 
 use crate::common::{DB, Site, error_of, eventually, fingerprint, text};
+use crate::copies;
+use crate::remote::{make_remote, method};
 use crate::retention::{ids, keep};
 use crate::s3::{site, start_copy};
 use holdfast_testkit::{Fault, FaultProxy, PgVersion, Rule, Scratch, Store};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const LOCK: &str = "lock = { mode = \"governance\", for = \"10h\" }\n";
@@ -32,7 +35,11 @@ fn lock_policy(site: &Site, on: bool) {
 
 /// Keys below the vault that contain `part`, with the version that counts and until when it is locked.
 fn locks(store: &Store, part: &str) -> Vec<(String, String, Option<Timestamp>)> {
-    let page = store.request("GET", "backups?versions&prefix=prod/", &[], b"").text();
+    locks_below(store, "prod/", part)
+}
+
+fn locks_below(store: &Store, vault: &str, part: &str) -> Vec<(String, String, Option<Timestamp>)> {
+    let page = store.request("GET", &format!("backups?versions&prefix={vault}"), &[], b"").text();
     assert!(page.contains("<IsTruncated>false"), "one page is enough here");
     let field = |v: &str, tag: &str| {
         v.split_once(&format!("<{tag}>")).unwrap().1.split_once('<').unwrap().0.to_string()
@@ -46,6 +53,33 @@ fn locks(store: &Store, part: &str) -> Vec<(String, String, Option<Timestamp>)> 
             (key, id, until)
         })
         .collect()
+}
+
+/// All that a restore of the point reads is locked at least until then, and nobody removes it, whatever else he
+/// may. Returns the keys.
+fn all_is_locked(store: &Store, vault: &str, shown: &Value, until: Timestamp) -> BTreeSet<String> {
+    let point = &shown["point"];
+    let mut names: Vec<String> =
+        point["wal"].as_array().unwrap().iter().map(|w| text(&w["name"]).into()).collect();
+    assert!(!names.is_empty(), "{point}");
+    names.push(format!("{}.point", text(&point["id"])));
+    names.push(format!("/runs/{}/", text(&point["id"])));
+    names.extend(["holdfast.vault".to_string(), "/cluster".to_string()]);
+    if let Some(parent) = point["parent"].as_str() {
+        names.push(format!("/runs/{parent}/meta"));
+    }
+    let mut keys = BTreeSet::new();
+    for part in names {
+        let found = locks_below(store, vault, &part);
+        assert!(!found.is_empty(), "no object with {part}");
+        for (key, id, locked) in found {
+            assert!(locked.is_some_and(|t| t >= until), "{key}: {locked:?}, {until}");
+            let gone = store.request("DELETE", &format!("backups/{key}?versionId={id}"), &[], b"");
+            assert_eq!(gone.status(), 403, "{key}");
+            keys.insert(key);
+        }
+    }
+    keys
 }
 
 fn short(site: &Site) -> Vec<String> {
@@ -181,4 +215,161 @@ fn a_role_that_may_not_extend_leaves_it_to_another() {
     let env = store.env_for(&proxy.endpoint());
     let _ = site.restore("copy", &[]);
     assert_eq!(fingerprint(&start_copy(&site, "copy", &env), "postgres"), expected);
+}
+
+/// A remote run does as one on the server's host: everything is locked when its point appears.
+#[test]
+fn remote_points_are_locked_before_they_are_committed() {
+    let (_scratch, store, proxy, site) = locked_site("s3lockremote", PgVersion::NEWEST);
+    make_remote(&site);
+    lock_policy(&site, true);
+    site.sql("alter system set summarize_wal = on");
+    site.sql("select pg_reload_conf()");
+    site.sql("create table t as select g, gen_random_uuid() u from generate_series(1, 100000) g");
+    site.sql("checkpoint");
+    proxy.add(Rule::on("PUT", ".point").times(1).fault(Fault::Delay(Duration::from_secs(10))));
+    proxy.reset_counts();
+    let ten = Timestamp::now() + SignedDuration::from_hours(10);
+    let mut run = site.hf.spawn(&["--json", "backup", DB]);
+    eventually("the run commits", || proxy.count("PUT", ".point") > 0);
+    // Not yet committed.
+    assert!(locks(&store, ".point").is_empty());
+    let packs = locks(&store, "/runs/");
+    assert!(packs.iter().any(|(key, ..)| key.contains("data-")), "{packs:?}");
+    for (key, _, until) in packs {
+        assert!(until.is_some_and(|t| t >= ten), "{key} {until:?} {ten}");
+    }
+    let ended = run.wait(Duration::from_secs(120)).expect("the run ends");
+    assert!(ended.success(), "{}", run.output());
+    site.sql("update t set u = gen_random_uuid() where g % 50 = 0");
+    let incremental = site.backup(&[]);
+    assert_eq!((&incremental["kind"], method(&incremental)), (&"incremental".into(), "wal-summaries"));
+    for id in ids(&site) {
+        let shown = site.hf.run(&["--json", "show", &id]).ok().json();
+        let _ = all_is_locked(&store, "prod/", &shown, ten);
+    }
+    assert_eq!(short(&site), Vec::<String>::new());
+    assert_eq!(warnings(&site.hf.run(&["--json", "check"]).ok().json()), 0);
+    // A role that may not extend commits all the same, and says so.
+    proxy.add(Rule::on("PUT", "retention").fault(Fault::Status(403)));
+    site.sql("update t set u = gen_random_uuid() where g % 50 = 1");
+    let _ = site.hf.run(&["backup", DB]).ok();
+    proxy.heal();
+    let _ = site.hf.run(&["lock", "--apply"]).ok();
+    assert_eq!(short(&site), Vec::<String>::new());
+    let _ = site.hf.run(&["check"]).ok();
+}
+
+/// What a copy brings is locked in its vault, by that vault's rule, before the copy appears.
+#[test]
+fn copies_are_locked_before_they_are_committed() {
+    let scratch = Scratch::new("s3lockcopy");
+    let store = Store::ministack(&scratch, &[]);
+    store.create_locked_bucket("backups");
+    let proxy = FaultProxy::with_seed(&store.endpoint(), 7);
+    let pg = crate::common::server(&scratch, "main", PgVersion::V17).start();
+    let mut site = Site::with(pg, &scratch, &[]);
+    let key = scratch.path("dr.key").display().to_string();
+    copies::extend(
+        &site,
+        &format!(
+            "[vaults.dr]\n{LOCK}url = \"s3://backups/dr\"\nkey-file = \"{key}\"\nsweep-after = \"1s\"\n\n\
+             [policies.standard.copies.dr]\nto = \"dr\"\nkeep = {{ last = 1 }}\n"
+        ),
+    );
+    // A window of recovery to any second would want its base as well.
+    copies::replace(&site, "wal = { keep = \"30d\", required = \"any\" }", "wal = { required = \"any\" }");
+    site.hf = site.hf.clone().envs(store.env_for(&proxy.endpoint()));
+    let conninfo = site.pg.conninfo();
+    let args =
+        ["init", "--name", DB, "--conninfo", &conninfo, "--vault", "s3://backups/dr", "--key-file", &key];
+    let _ = site.hf.run(&[&args[..], &["--yes"]].concat()).ok();
+    // What the archiver brings is locked by itself: here only copies bring anything.
+    site.sql("create table t as select g, gen_random_uuid() u from generate_series(1, 100000) g");
+    let full = text(&site.backup(&[])["id"]).to_owned();
+    site.pg.wait_archived();
+    let dr = |args: &[&str]| site.hf.run(&[&["--json", "--vault", "dr"], args].concat());
+    let copied = |origin: &str| -> String {
+        let list = dr(&["list"]).ok().json();
+        let all = list["points"].as_array().unwrap();
+        text(&all.iter().find(|p| p["copy_of"] == origin).unwrap_or_else(|| panic!("{list}"))["id"])
+            .to_owned()
+    };
+
+    proxy.add(Rule::on("PUT", ".point").times(1).fault(Fault::Delay(Duration::from_secs(10))));
+    proxy.reset_counts();
+    let ten = Timestamp::now() + SignedDuration::from_hours(10);
+    let mut run = site.hf.spawn(&["--json", "copy", DB, "--to", "dr"]);
+    eventually("the copy commits", || proxy.count("PUT", ".point") > 0);
+    assert!(locks_below(&store, "dr/", ".point").is_empty());
+    for (key, _, until) in locks_below(&store, "dr/", "/runs/") {
+        assert!(until.is_some_and(|t| t >= ten), "{key} {until:?} {ten}");
+    }
+    let ended = run.wait(Duration::from_secs(120)).expect("the copy ends");
+    assert!(ended.success(), "{}", run.output());
+    let first = copied(&full);
+    let shown = dr(&["show", &first]).ok().json();
+    let of_first = all_is_locked(&store, "dr/", &shown, ten);
+
+    // The second one builds on the first, whose packs are locked long enough: nothing of them is asked or extended.
+    site.sql("update t set u = gen_random_uuid() where g % 50 = 0");
+    let second = text(&site.backup(&[])["id"]).to_owned();
+    site.pg.wait_archived();
+    proxy.reset_counts();
+    let ten = Timestamp::now() + SignedDuration::from_hours(10);
+    let _ = copies::copy(&site, &[DB, "--to", "dr"]).ok();
+    let second = copied(&second);
+    let retention: Vec<String> =
+        proxy.requests().into_iter().map(|s| s.target).filter(|t| t.contains("?retention")).collect();
+    assert!(retention.iter().all(|t| !t.contains(&format!("/runs/{first}/"))), "{retention:?}");
+    let shown = dr(&["show", &second]).ok().json();
+    assert_eq!(shown["point"]["parent"], first.as_str(), "{shown}");
+    let of_second = all_is_locked(&store, "dr/", &shown, ten);
+    assert!(of_first.intersection(&of_second).any(|k| k.contains("/runs/")), "{of_second:?}");
+    let plan = dr(&["lock"]).ok().json();
+    assert_eq!(plan["locks"][0]["objects"], json!([]), "{plan}");
+    let check = dr(&["check"]).ok().json();
+    assert_eq!(warnings(&check), 0, "{check}");
+
+    // No rule wants the first any more: its lock does, and no person overrides that.
+    let plan = dr(&["expire", "--apply"]).ok().json();
+    let rows = plan["plans"][0]["points"].as_array().unwrap();
+    let row = rows.iter().find(|r| r["point"] == first.as_str()).unwrap();
+    assert!(row["verdict"] == "keep" && row["reasons"].to_string().contains("locked"), "{plan}");
+    let (_, why, _) = error_of(&dr(&["expire", &first, "--apply"]).expect_code(13));
+    assert!(why.contains("locked"), "{why}");
+    std::thread::sleep(Duration::from_millis(2100));
+    let swept = dr(&["sweep"]).ok().json()["sweeps"][0].clone();
+    assert_eq!((&swept["refused"], &swept["points"]), (&json!([]), &json!({})), "{swept}");
+    assert_eq!(copied(&full), first);
+    // Restored from there, byte for byte as far as the table tells.
+    let expected = fingerprint(&site.pg, "postgres");
+    let env = store.env_for(&proxy.endpoint());
+    let _ = site.restore("copy", &["--vault", "dr", "--point", &second, "--immediate"]);
+    assert_eq!(fingerprint(&start_copy(&site, "copy", &env), "postgres"), expected);
+}
+
+/// Retention asks for the locks of what would go, and of nothing that stays anyway.
+#[test]
+fn only_what_would_go_is_asked_about() {
+    let (_scratch, _store, proxy, site) = locked_site("s3lockasked", PgVersion::NEWEST);
+    site.sql("create table t as select g from generate_series(1, 1000) g");
+    let mut points: Vec<String> = (0..4).map(|_| text(&site.backup(&["--full"])["id"]).to_owned()).collect();
+    lock_policy(&site, true);
+    points.push(text(&site.backup(&["--full"])["id"]).to_owned());
+    site.pg.wait_archived();
+    let asked = |args: &[&str]| -> Vec<String> {
+        proxy.reset_counts();
+        let _ = site.hf.run(args).ok();
+        let all = proxy.requests().into_iter().filter(|s| s.target.contains("?retention")).map(|s| s.target);
+        all.filter_map(|t| Some(t.split(".point").next()?.rsplit('/').next()?.to_owned())).collect()
+    };
+    keep(&site, "last = 9", "");
+    assert_eq!(asked(&["expire"]), Vec::<String>::new());
+    keep(&site, "last = 3, at-least = 1", "");
+    let found: BTreeSet<String> = asked(&["expire"]).into_iter().filter(|id| points.contains(id)).collect();
+    assert_eq!(found, points[..2].iter().cloned().collect::<BTreeSet<_>>());
+    // A person names one that the rules keep, and is told that it is locked.
+    let (_, why, _) = error_of(&site.hf.run(&["--json", "expire", &points[4], "--apply"]).expect_code(13));
+    assert!(why.contains("locked"), "{why}");
 }

@@ -2,6 +2,7 @@
 //! PostgreSQL. Crashes, damage and the restore oracle are in `tests/faults` and `tests/oracle`.
 
 mod archiver;
+mod away;
 mod changes;
 mod cli;
 mod cold;
@@ -13,7 +14,10 @@ mod indexes;
 mod keys;
 mod lifecycle;
 mod lock;
+mod promoted;
+mod put_back;
 mod remote;
+mod requests;
 mod retention;
 mod retrieval;
 mod s3;

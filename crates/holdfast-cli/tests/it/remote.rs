@@ -8,10 +8,10 @@ use std::time::Duration;
 
 #[path = "../oracle/pages.rs"]
 #[allow(dead_code)]
-mod pages;
+pub mod pages;
 
 /// Takes the data directory out of the policy and sets the method.
-fn make_remote(site: &Site) {
+pub fn make_remote(site: &Site) {
     let policy = fs::read_to_string(site.scratch.path("holdfast.toml")).expect("the policy");
     let without: Vec<&str> = policy.lines().filter(|l| !l.starts_with("data-directory")).collect();
     let text = without.join("\n").replace("[databases.app]", "[databases.app]\nmethod = \"remote\"");
@@ -19,7 +19,7 @@ fn make_remote(site: &Site) {
     site.scratch.write("holdfast.toml", format!("{text}\n"));
 }
 
-fn remote_site(name: &str, version: PgVersion, settings: &[(&str, &str)]) -> Site {
+pub fn remote_site(name: &str, version: PgVersion, settings: &[(&str, &str)]) -> Site {
     let scratch = Scratch::new(name);
     let mut builder = server(&scratch, "main", version);
     for (k, v) in settings {
@@ -30,7 +30,7 @@ fn remote_site(name: &str, version: PgVersion, settings: &[(&str, &str)]) -> Sit
     site
 }
 
-fn method(p: &Value) -> &str {
+pub fn method(p: &Value) -> &str {
     text(&p["changes"]["method"])
 }
 

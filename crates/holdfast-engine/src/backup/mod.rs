@@ -26,6 +26,7 @@ pub mod worker;
 
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
+use crate::heartbeat::Heartbeat;
 use crate::state::hostname;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as B64;
@@ -118,6 +119,7 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
         wal: Vec::new(),
     };
     cluster.take_lease(&lease).await?;
+    let _heartbeat = Heartbeat::start(&cluster, &run);
     let mut job = Job {
         ctx,
         policy_vault,

@@ -13,6 +13,7 @@ use crate::backup::collect::{Collector, Copied, known_packs};
 use crate::backup::worker::RunPacks;
 use crate::context::Context;
 use crate::error::{EngineError, Result, first_reason};
+use crate::heartbeat::Heartbeat;
 use crate::state::hostname;
 use holdfast_core::{ExitCode, RunId};
 use holdfast_vault::PointFacts;
@@ -106,6 +107,7 @@ pub async fn copy(ctx: &Context, pair: &Pair, p: &Point, by_hand: bool) -> Resul
             return Ok(PointReport { point: Some(run), ..PointReport::new(pair, p, Status::RemovedThere) });
         }
     };
+    let _heartbeat = Heartbeat::start(&pair.target, &run);
     let job = Job { ctx, pair, source: p, parent, generation, run: run.clone() };
     match job.execute().await {
         Ok(mut report) => {

@@ -38,6 +38,7 @@ use crate::backup::{
 };
 use crate::context::Context;
 use crate::error::{EngineError, Result, first_reason};
+use crate::heartbeat::Heartbeat;
 use crate::state::hostname;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as B64;
@@ -97,6 +98,7 @@ pub async fn run(ctx: &Context, options: &BackupOptions) -> Result<BackupReport>
         wal: Vec::new(),
     };
     cluster.take_lease(&lease).await?;
+    let _heartbeat = Heartbeat::start(&cluster, &run);
     let folder = Folder::make(ctx)?;
     let mut job = Job {
         ctx,

@@ -4,10 +4,13 @@
 //! it writes a signed note beside each point that goes, with the reason. A sweep removes what was
 //! expired, later, after asking the rules again; until then a hold brings it back.
 //!
+//! A vault that is away is told, and the others get their plan and their notes: each decides by what it has.
+//!
 //! Crash: some notes are written, the others are not. The next `expire` finds the same.
 
 use super::Holdings;
 use super::early::EarlyDeletion;
+use crate::away::{Away, each, each_vault};
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use crate::state::hostname;
@@ -99,26 +102,29 @@ impl ExpirePlan {
     }
 }
 
-/// The points of the database, in any vault, whose id begins so.
-pub async fn matching(ctx: &Context, id: &str) -> Result<BTreeSet<RunId>> {
-    let mut out = BTreeSet::new();
-    for v in ctx.vaults()? {
+/// The points of the database, in any vault that answers, whose id begins so; and the vaults that do not.
+pub async fn matching(ctx: &Context, id: &str) -> Result<(BTreeSet<RunId>, Vec<Away>)> {
+    let (found, away) = each_vault(ctx, async |v| {
         let vault = open_vault(&v).await?;
+        let mut found = Vec::new();
         for cluster in ctx.clusters(&vault).await? {
-            let survey = cluster.survey().await?;
-            out.extend(
-                survey.points.into_iter().map(|s| s.facts.id).filter(|run| run.as_str().starts_with(id)),
-            );
+            let ids = cluster.survey().await?.points.into_iter().map(|s| s.facts.id);
+            found.extend(ids.filter(|run| run.as_str().starts_with(id)));
         }
-    }
-    Ok(out)
+        Ok(found)
+    })
+    .await?;
+    Ok((found.into_iter().flatten().collect(), away))
 }
 
-/// Plans. With `point` (a whole id) only that one, whatever the rules say of it; guards hold
-/// all the same.
-pub async fn plan(ctx: &Context, point: Option<&str>, ask_clock: bool) -> Result<Vec<ExpirePlan>> {
-    let mut out = Vec::new();
-    let all = Holdings::of_vaults(ctx, ask_clock).await?;
+/// Plans, for each vault that answers. With `point` (a whole id) only that one, whatever the rules say of it;
+/// guards hold all the same.
+pub async fn plan(
+    ctx: &Context,
+    point: Option<&str>,
+    ask_clock: bool,
+) -> Result<(Vec<ExpirePlan>, Vec<Away>)> {
+    let (all, mut away) = Holdings::of_vaults(ctx, ask_clock, point).await?;
     if let Some(id) = point {
         for h in &all {
             for held in &h.clusters {
@@ -139,10 +145,10 @@ pub async fn plan(ctx: &Context, point: Option<&str>, ask_clock: bool) -> Result
             }
         }
     }
-    for h in &all {
-        out.push(plan_vault(ctx, h, point).await?);
-    }
-    Ok(out)
+    let (plans, failed) =
+        each(&all, |h| h.vault_policy.name.clone(), async |h| plan_vault(ctx, h, point).await).await?;
+    away.extend(failed);
+    Ok((plans, away))
 }
 
 async fn plan_vault(ctx: &Context, h: &Holdings, by_hand: Option<&str>) -> Result<ExpirePlan> {
@@ -227,25 +233,28 @@ async fn plan_vault(ctx: &Context, h: &Holdings, by_hand: Option<&str>) -> Resul
     Ok(plan)
 }
 
-/// Writes the notes of a plan; returns how many.
-pub async fn apply(plans: &[ExpirePlan]) -> Result<usize> {
-    let mut written = 0;
-    for plan in plans {
-        for (cluster, point, reason) in &plan.notes {
-            let at = Timestamp::now();
-            let note = Body::Expired(Expired {
-                point: point.clone(),
-                reason: reason.clone(),
-                by_hand: plan.by_hand,
-                at,
-                host: hostname(),
-            });
-            let name = cluster.path().note(point, &RunId::generate(at), "expired");
-            cluster.vault().put_record(&name, &note, Signer::Operator).await?;
-            written += 1;
-        }
+/// Writes the notes of the plans; returns how many. What a vault that went away meanwhile did not take, the
+/// next `expire` finds.
+pub async fn apply(plans: &[ExpirePlan]) -> Result<(usize, Vec<Away>)> {
+    let some = plans.iter().filter(|p| !p.notes.is_empty());
+    let (written, away) = each(some, |p| p.vault.clone(), async |p| apply_plan(p).await).await?;
+    Ok((written.iter().sum(), away))
+}
+
+async fn apply_plan(plan: &ExpirePlan) -> Result<usize> {
+    for (cluster, point, reason) in &plan.notes {
+        let at = Timestamp::now();
+        let note = Body::Expired(Expired {
+            point: point.clone(),
+            reason: reason.clone(),
+            by_hand: plan.by_hand,
+            at,
+            host: hostname(),
+        });
+        let name = cluster.path().note(point, &RunId::generate(at), "expired");
+        cluster.vault().put_record(&name, &note, Signer::Operator).await?;
     }
-    Ok(written)
+    Ok(plan.notes.len())
 }
 
 /// Spans that a sweep works with.

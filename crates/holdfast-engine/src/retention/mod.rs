@@ -11,6 +11,7 @@ pub mod expire;
 pub mod hold;
 pub mod sweep;
 
+use crate::away::{Away, each_vault};
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use holdfast_core::policy;
@@ -22,7 +23,7 @@ use holdfast_vault::vault::Seen;
 use holdfast_vault::{ClusterVault, Notes, Signer, Vault};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What one vault has of a database, and what the rules say of it.
 #[derive(Debug)]
@@ -107,6 +108,16 @@ impl Holdings {
     /// Reads what `vault` has, as of `now` (the store's clock where it was asked).
     pub async fn read(ctx: &Context, vault: policy::Vault, now: Timestamp) -> Result<Self> {
         let opened = open_vault(&vault).await?;
+        Self::of(ctx, (vault, opened), now, None).await
+    }
+
+    /// The same of a vault that is open; a person may want to expire the point of the id `chosen`.
+    async fn of(
+        ctx: &Context,
+        (vault, opened): (policy::Vault, Vault),
+        now: Timestamp,
+        chosen: Option<&str>,
+    ) -> Result<Self> {
         let mut clusters = Vec::new();
         for cluster in ctx.clusters(&opened).await? {
             let survey = cluster.survey().await?;
@@ -117,6 +128,7 @@ impl Holdings {
         let rules = rules(ctx, &vault.name)?;
         let mut holds = Vec::new();
         let (mut all, mut rest) = (Vec::new(), Vec::new());
+        let mut by_person: BTreeSet<(ClusterId, RunId)> = BTreeSet::new();
         for held in &clusters {
             holds.extend(held.notes.holds(now).map(|h| Hold {
                 id: h.id.clone(),
@@ -130,6 +142,9 @@ impl Holdings {
                     .notes
                     .get(&seen.facts.id)
                     .is_some_and(|n| n.expired(now).is_some() && n.expired_by_hand());
+                if by_hand || chosen == Some(c.id.as_str()) {
+                    by_person.insert((c.cluster.clone(), c.id.clone()));
+                }
                 if !by_hand {
                     rest.push(c.clone());
                 }
@@ -137,15 +152,25 @@ impl Holdings {
             }
         }
         let mut locks = BTreeMap::new();
+        let mut decision = decide(&rest, &holds, &locks, &rules, now);
         if opened.store().lock_rule().is_some() && opened.store().knows_locks().await? {
+            // A lock keeps its own point and no other, so only what would go has to be asked about: by the
+            // rules, or because a person said so, whom no rule stops.
+            let stays: HashSet<(&ClusterId, &RunId)> =
+                decision.verdicts.iter().filter(|v| v.keep).map(|v| (&v.cluster, &v.id)).collect();
             for held in &clusters {
-                for (id, until) in holdfast_vault::lock::of_points(&held.cluster, &held.points).await? {
+                let cluster = &held.cluster.path().cluster;
+                let goes = |id: &RunId| {
+                    !stays.contains(&(cluster, id)) || by_person.contains(&(cluster.clone(), id.clone()))
+                };
+                let ids = held.points.iter().map(|s| &s.facts.id).filter(|id| goes(id));
+                for (id, until) in holdfast_vault::lock::of_points(&held.cluster, ids).await? {
                     // An invented cluster may have a point of the same id.
                     locks.entry(id).and_modify(|t| *t = until.max(*t)).or_insert(until);
                 }
             }
+            decision = decide(&rest, &holds, &locks, &rules, now);
         }
-        let decision = decide(&rest, &holds, &locks, &rules, now);
         let with_expired = decide(&all, &holds, &locks, &rules, now);
         let mut places = HashMap::new();
         for (first, d) in [(false, &with_expired), (true, &decision)] {
@@ -166,14 +191,16 @@ impl Holdings {
     }
 
     /// The vaults of the database, each as of the store's own clock if `ask` (which writes and removes a
-    /// small object), else as of this host's.
-    pub async fn of_vaults(ctx: &Context, ask: bool) -> Result<Vec<Self>> {
-        let mut out = Vec::new();
-        for v in ctx.vaults()? {
-            let now = if ask { crate::context::open_store(&v)?.clock().await?.0 } else { Timestamp::now() };
-            out.push(Holdings::read(ctx, v, now).await?);
-        }
-        Ok(out)
+    /// small object), else as of this host's; and those that are away. `chosen`: the id of a point that a
+    /// person wants to expire.
+    pub async fn of_vaults(ctx: &Context, ask: bool, chosen: Option<&str>) -> Result<(Vec<Self>, Vec<Away>)> {
+        each_vault(ctx, async |v| {
+            // Opened first: asking for the time writes, and nothing may be written where no vault is.
+            let opened = open_vault(&v).await?;
+            let now = if ask { opened.store().clock().await?.0 } else { Timestamp::now() };
+            Holdings::of(ctx, (v, opened), now, chosen).await
+        })
+        .await
     }
 
     /// Whether the rules keep a point (asked without what persons expired), and why. Ids repeat: a copy of a

@@ -6,7 +6,7 @@
 
 use super::early::EarlyDeletion;
 use super::{Held, Holdings};
-use crate::context::Context;
+use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
 use crate::state::hostname;
 use holdfast_core::retention::Stretch;
@@ -228,7 +228,9 @@ pub async fn run(ctx: &Context, plan_only: bool) -> Result<Vec<SweepReport>> {
 
 async fn vault(ctx: &Context, v: &holdfast_core::policy::Vault, plan_only: bool) -> Result<Vec<SweepReport>> {
     let mut out = Vec::new();
-    let store = crate::context::open_store(v)?;
+    // Opened first: asking for the time writes, and nothing may be written where no vault is.
+    let opened = open_vault(v).await?;
+    let store = opened.store();
     let now = if plan_only {
         Timestamp::now()
     } else {
@@ -245,7 +247,7 @@ async fn vault(ctx: &Context, v: &holdfast_core::policy::Vault, plan_only: bool)
         }
         now
     };
-    let h = Holdings::read(ctx, v.clone(), now).await?;
+    let h = Holdings::of(ctx, (v.clone(), opened), now, None).await?;
     if !plan_only && !h.vault.keys().can_sign(Signer::Operator) {
         return Err(VaultError::KeyRole("sign as an operator (verify, hold, release, expire, sweep)").into());
     }

@@ -5,15 +5,15 @@ use crate::sweeping::{Stepping, order, pack, run_id};
 use crate::vaults::{cluster_record, path, point};
 use bytes::Bytes;
 use holdfast_core::monitor::Collect;
-use holdfast_core::{SegmentName, SegmentSize, TimelineId};
+use holdfast_core::{RunId, SegmentName, SegmentSize, TimelineId};
 use holdfast_testkit::{Scratch, TestRng};
 use holdfast_vault::manifest::{Live, PackUse, Root};
 use holdfast_vault::names::{PackClass, PackId};
 use holdfast_vault::pack::PackTable;
-use holdfast_vault::point::Body;
+use holdfast_vault::point::{Body, Expired, Hold, Verified};
 use holdfast_vault::pointindex::{ENOUGH, PackName};
 use holdfast_vault::walindex::{WalListing, Written};
-use holdfast_vault::{Cipher, ClusterVault, Keys, Result, Signer, Store, Vault, sweep};
+use holdfast_vault::{Cipher, ClusterVault, Keys, Notes, Result, Signer, Store, Vault, sweep};
 use jiff::{SignedDuration, Timestamp};
 use object_store::memory::InMemory;
 use std::cell::RefCell;
@@ -331,4 +331,145 @@ async fn points_are_told_by_their_index_as_by_their_records() {
         assert_eq!(s.points.len(), plain.points.len() - 1);
         assert!(s.points.iter().all(|s| !s.indexed), "{signer:?}");
     }
+}
+
+/// Notes of 20 points, as daily verifications, holds and a host's lies leave them.
+async fn many_notes(
+    c: &ClusterVault,
+    host: &ClusterVault,
+    runs: &[RunId],
+    of_each: usize,
+    rng: &mut TestRng,
+) {
+    let at = |n: usize| Timestamp::from_second(1_790_000_000 + 86_400 * n as i64).unwrap();
+    for run in runs {
+        for n in 0..of_each {
+            let verified = Verified {
+                point: run.clone(),
+                // The best one is old: no newer one of less may hide it.
+                level: if n == 3 { "L4" } else { "L1" }.into(),
+                passed: true,
+                findings: vec![],
+                seconds: 1.5,
+                restore_seconds: None,
+                at: at(n),
+                host: "h".into(),
+                tool: "t".into(),
+            };
+            let name = c.path().note(run, &run_id(rng), "verified");
+            c.vault().put_record(&name, &Body::Verified(verified), Signer::Operator).await.unwrap();
+        }
+        let hold = run_id(rng);
+        let h = Hold {
+            id: hold.clone(),
+            point: run.clone(),
+            title: "x".into(),
+            until: None,
+            at: at(0),
+            host: "h".into(),
+        };
+        c.vault().put_record(&c.path().note(run, &hold, "hold"), &Body::Hold(h), Signer::Host).await.unwrap();
+        let lie = Expired {
+            point: run.clone(),
+            reason: "by a host".into(),
+            by_hand: true,
+            at: at(0),
+            host: "evil".into(),
+        };
+        let name = host.path().note(run, &run_id(rng), "expired");
+        host.vault().put_record(&name, &Body::Expired(lie), Signer::Host).await.unwrap();
+    }
+}
+
+/// 10,000 notes: once a sweep has written their index a few requests tell of all of them.
+#[tokio::test]
+async fn notes_are_told_by_their_index_as_by_themselves() {
+    let memory = Arc::new(InMemory::new());
+    let keys = Keys::generate().unwrap();
+    let c = cluster_on(Store::from_object_store(memory.clone()), &keys).await;
+    let host = Vault::open(Store::from_object_store(memory), keys.for_host()).await.unwrap();
+    let host = host.cluster(path()).await.unwrap();
+    let mut rng = TestRng::new(12);
+    let mut earlier = Vec::new();
+    for _ in 0..20 {
+        commit(&c, &mut rng, &mut earlier).await;
+    }
+    let runs: Vec<RunId> = c.survey().await.unwrap().points.into_iter().map(|s| s.facts.id).collect();
+    many_notes(&c, &host, &runs, 500, &mut rng).await;
+    let (gets, lists) = (
+        || c.store().requests().get.load(Ordering::Relaxed),
+        || c.store().requests().list.load(Ordering::Relaxed),
+    );
+    let read = async || {
+        let before = (gets(), lists());
+        let notes = Notes::read(&c).await.unwrap();
+        (notes, gets() - before.0, lists() - before.1)
+    };
+    let now = Timestamp::now();
+    let told = |n: &Notes| -> Vec<_> {
+        let of = |run: &RunId| {
+            let p = n.of(run);
+            let best = p.best().map(|v| (v.level.clone(), v.at));
+            (best, p.verified.len(), p.holds(now).count(), p.expired_at_all())
+        };
+        runs.iter().map(of).collect()
+    };
+    let (plain, requests, _) = read().await;
+    assert_eq!((requests, plain.ignored.len()), (20 * 502, 20));
+    let l4 = Timestamp::from_second(1_790_000_000 + 3 * 86_400).unwrap();
+    assert!(told(&plain).iter().all(|t| *t == (Some(("L4".into(), l4)), 500, 1, false)));
+
+    let order = order(&c, SignedDuration::from_hours(9)).await.unwrap();
+    let (_, swept) = sweep::execute(&c, &order, &Collect::default()).await.unwrap();
+    assert_eq!(swept.objects, 0);
+    let (notes, requests, listings) = read().await;
+    // Ten pages of names and a little, the indexes; the index itself.
+    assert_eq!(requests, 1);
+    assert!(listings <= 13, "{listings}");
+    assert_eq!((told(&notes), &notes.ignored), (told(&plain), &plain.ignored));
+    let of_one = {
+        let before = gets();
+        let p = Notes::of_point(&c, &runs[0]).await.unwrap();
+        assert_eq!((p.best().map(|v| v.level.as_str()), p.holds(now).count()), (Some("L4"), 1));
+        gets() - before
+    };
+    assert_eq!(of_one, 1);
+    // A second sweep writes none.
+    let index = async || -> Vec<String> {
+        let all = c.store().list(&c.path().index()).await.unwrap();
+        all.into_iter().map(|l| l.name).filter(|n| n.contains("/notes-")).collect()
+    };
+    let first = index().await;
+    assert_eq!(first.len(), 1);
+    let _ = sweep::execute(&c, &order, &Collect::default()).await.unwrap();
+    assert_eq!(index().await, first);
+
+    // What came since is read; what is gone is not told of.
+    many_notes(&c, &host, &runs[..1], 40, &mut rng).await;
+    let victim = c.store().list(&format!("{}/{}", c.path().notes(), runs[1])).await.unwrap().remove(0);
+    assert!(victim.name.ends_with(".verified"));
+    c.store().delete(&victim.name).await.unwrap();
+    let (notes, requests, _) = read().await;
+    assert_eq!(requests, 1 + 42);
+    assert_eq!((notes.of(&runs[0]).verified.len(), notes.of(&runs[1]).verified.len()), (540, 499));
+    assert_eq!(notes.of(&runs[0]).holds(now).count(), 2);
+    // Many of them: the next sweep takes them in, and leaves one index.
+    many_notes(&c, &host, &runs[..1], 40, &mut rng).await;
+    let _ = sweep::execute(&c, &order, &Collect::default()).await.unwrap();
+    let second = index().await;
+    assert!(second.len() == 1 && second != first);
+    assert_eq!(read().await.1, 1);
+
+    // A host cannot say so: neither that its note is an operator's, nor anything in an index of its own.
+    let Ok((Body::NoteIndex(mut lie), _)) = c.vault().get_record(&second[0]).await else { panic!() };
+    for e in &mut lie.notes {
+        e.operator = true;
+    }
+    let name = c.path().note_index(&run_id(&mut rng));
+    host.vault().put_record(&name, &Body::NoteIndex(lie), Signer::Host).await.unwrap();
+    let (notes, requests, _) = read().await;
+    assert_eq!((requests, notes.ignored.len()), (2, 22));
+    assert!(runs.iter().all(|r| !notes.of(r).expired_at_all()));
+    c.store().delete(&second[0]).await.unwrap();
+    assert!(read().await.1 > 10_000, "a host's index alone saves nothing");
 }

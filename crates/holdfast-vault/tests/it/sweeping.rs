@@ -222,6 +222,9 @@ async fn backup(c: ClusterVault, ledger: Shared, mut rng: TestRng) -> Result<()>
     c.store().create(&c.path().pack(&id), bytes).await?;
     needs.insert(c.path().pack(&id));
     uses.push(PackUse { pack: handle, len: info.len, digest: info.digest, live: Live::default() });
+    if rng.chance(300) {
+        c.give_sign(&run, 1, "model").await?;
+    }
     let id = PackId { run: run.clone(), class: PackClass::Meta, number: 1 };
     let plain = Root { packs: uses, groups: vec![] }.encode(&table);
     let handle = table.intern(&id);
@@ -519,6 +522,49 @@ async fn what_cut_writes_left_goes() {
     let (s, swept) = sweep::execute(&c, &order, &Collect::default()).await.unwrap();
     assert_eq!((s.litter.len(), swept.objects), (2, 2), "{s:?}");
     assert!(!gone.exists() && !segment.exists() && stays.exists());
+}
+
+/// A run that writes no pack for days gives signs of life, and is not taken for dead; they go when it has ended.
+#[tokio::test]
+async fn signs_of_life_keep_a_slow_run_alive() {
+    let scratch = holdfast_testkit::Scratch::new("sweep-alive");
+    let c = on_disk(&scratch).await;
+    let run = run_id(&mut TestRng::new(8));
+    let lease = Lease {
+        run: run.clone(),
+        parents: vec![],
+        commit: c.path().point(&run),
+        host: "model".into(),
+        agent: "model".into(),
+        pid: 1,
+        started_at: Timestamp::UNIX_EPOCH,
+        wal: vec![],
+    };
+    c.take_lease(&lease).await.unwrap();
+    let aged = |name: String, hours: u64| {
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
+        std::fs::File::open(scratch.path("vault").join(name)).unwrap().set_modified(old).unwrap();
+    };
+    aged(c.path().lease(&run), 60);
+    let order = order(&c, SignedDuration::from_hours(24)).await.unwrap();
+    let dead = async || sweep::plan(&c, &order).await.unwrap().dead;
+    assert_eq!(dead().await, std::slice::from_ref(&run));
+    for n in [1, 2] {
+        c.give_sign(&run, n, "model").await.unwrap();
+    }
+    aged(c.path().alive(&run, 1), 30);
+    assert_eq!(dead().await, []);
+    let (s, swept) = sweep::execute(&c, &order, &Collect::default()).await.unwrap();
+    assert_eq!(
+        (s.active.as_slice(), swept.objects),
+        (std::slice::from_ref(&run), 0),
+        "it is under way: {s:?}"
+    );
+    // It died after the second one.
+    aged(c.path().alive(&run, 2), 25);
+    let (s, swept) = sweep::execute(&c, &order, &Collect::default()).await.unwrap();
+    assert_eq!((s.active.as_slice(), swept.objects), (&[][..], 3), "both, and the lease: {s:?}");
+    assert!(matches!(c.commit(&run).await.unwrap(), Some(Commit::Aborted(_))));
 }
 
 /// A cluster in a directory, whose times and bytes a test can change.
