@@ -7,8 +7,8 @@
 use super::copy::moment;
 use holdfast_core::DatabaseName;
 use holdfast_core::managed::{
-    AutomatedBackup, AutomatedKind, Cloud, Engine, PointStatus, RecoveryPoint, Region, RestorableWindow, Snapshot,
-    SnapshotKind, Source, SurveyScope, tags as keys,
+    AutomatedBackup, AutomatedKind, Cloud, Engine, PointStatus, RecoveryPoint, Region, RestorableWindow,
+    Snapshot, SnapshotKind, Source, SurveyScope, tags as keys,
 };
 use jiff::Timestamp;
 use serde::Serialize;

@@ -94,8 +94,10 @@ pub fn shape(to: &Source, like: Option<&Observed>, backup: &Backup, request: &Re
         target.copy_tags = None;
     } else {
         missing.unless(target.parameter_group.is_some(), "--parameter-group");
-        let own_options = like.and_then(|l| l.database.option_group.as_deref());
-        missing.unless(target.option_group.is_some() || own_options.is_none(), "--option-group");
+        // A default one is chosen by AWS itself.
+        let own = like.and_then(|l| l.database.option_group.as_ref());
+        let own = own.filter(|name| !name.starts_with(DEFAULT_GROUP));
+        missing.unless(target.option_group.is_some() || own.is_none(), "--option-group");
     }
     if target.multi_az == Some(true) && target.availability_zone.is_some() {
         return Err(EngineError::usage(
