@@ -346,10 +346,11 @@ run_part() {
 }
 
 main() {
-  local component part todo=()
+  local component part wanted=() todo=()
   [ $# -gt 0 ] || set -- all
   for component in "$@"; do
     for part in $(parts_of "$component"); do
+      wanted+=("$part")
       settled "$part" || todo+=("$part")
     done
   done
@@ -368,7 +369,8 @@ main() {
   say "installing ${todo[*]} into $TOOLS"
   # patch() needs it; `file` and friends are not needed.
   command -v patchelf >/dev/null || apt_install patchelf || die "patchelf could not be installed"
-  for part in "${todo[@]}"; do
+  # All of them once more: a part that is made anew may take another one along (the venv does).
+  for part in "${wanted[@]}"; do
     settled "$part" || run_part "$part"
   done
 }

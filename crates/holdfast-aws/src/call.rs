@@ -8,7 +8,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
 use holdfast_core::managed::{
-    Change, ErrorKind, GRACE, ManagedError, Operation, Outcome, Region, Result, Tags,
+    About, Change, ErrorKind, GRACE, ManagedError, Operation, Outcome, Region, Result, Tags,
 };
 use std::collections::HashMap;
 use std::error::Error;
@@ -31,16 +31,18 @@ impl<'a> On<'a> {
 
     /// An error of our own making.
     pub(crate) fn refuse(self, kind: ErrorKind, said: impl Into<String>) -> ManagedError {
-        ManagedError {
+        ManagedError::new(
             kind,
-            action: self.action.0.to_string(),
-            region: self.region.cloned(),
-            resource: self.resource.to_string(),
-            said: said.into(),
-            request_id: None,
-            transient: false,
-            source: None,
-        }
+            About {
+                action: self.action.0.to_string(),
+                region: self.region.cloned(),
+                resource: self.resource.to_string(),
+                said: said.into(),
+                request_id: None,
+                transient: false,
+                source: None,
+            },
+        )
     }
 
     /// AWS answered, but left out what its model promises.
@@ -143,7 +145,7 @@ impl AwsCloud {
     ) -> Result<T> {
         match found {
             Ok(value) if tags(&value).operation() == Some(op.as_str()) => {
-                self.record(on, Some(op), refused.request_id, Outcome::Adopted)?;
+                self.record(on, Some(op), refused.request_id.clone(), Outcome::Adopted)?;
                 Ok(value)
             }
             Err(e) if e.retryable() => {

@@ -9,7 +9,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Connector, proxy::ProxyConfig};
 use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
 use holdfast_core::Secret;
-use holdfast_core::managed::{ErrorKind, ManagedError, Region, Result};
+use holdfast_core::managed::{About, ErrorKind, ManagedError, Region, Result};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,16 +62,18 @@ pub(crate) struct Ready {
 }
 
 fn unusable(resource: &str, said: String) -> ManagedError {
-    ManagedError {
-        kind: ErrorKind::InvalidRequest,
-        action: "connect".into(),
-        region: None,
-        resource: resource.to_string(),
-        said,
-        request_id: None,
-        transient: false,
-        source: None,
-    }
+    ManagedError::new(
+        ErrorKind::InvalidRequest,
+        About {
+            action: "connect".into(),
+            region: None,
+            resource: resource.to_string(),
+            said,
+            request_id: None,
+            transient: false,
+            source: None,
+        },
+    )
 }
 
 impl Connection {

@@ -6,7 +6,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
-use holdfast_core::managed::{ErrorKind, ManagedError};
+use holdfast_core::managed::{About, ErrorKind, ManagedError};
 use std::error::Error;
 
 /// What a code and its message mean. `action` is what was called.
@@ -136,16 +136,18 @@ where
             (without_answer(other, &said), said, false)
         }
     };
-    ManagedError {
+    ManagedError::new(
         kind,
-        action: on.action.0.to_string(),
-        region: on.region.cloned(),
-        resource: on.resource.to_string(),
-        said,
-        request_id,
-        transient,
-        source: None,
-    }
+        About {
+            action: on.action.0.to_string(),
+            region: on.region.cloned(),
+            resource: on.resource.to_string(),
+            said,
+            request_id,
+            transient,
+            source: None,
+        },
+    )
 }
 
 /// No answer came: no credentials to ask with, a region that has no address, or the network.

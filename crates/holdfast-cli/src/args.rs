@@ -94,15 +94,39 @@ pub enum Command {
         #[arg(long)]
         db: Option<String>,
     },
+    /// Bring the application to a restored managed database, step by step; goes back if a step fails
+    Cutover(CutoverArgs),
+    /// Delete a managed database that a cutover replaced, with a last snapshot, when its quarantine is over
+    Retire {
+        /// What it is called now
+        id: String,
+        #[arg(long)]
+        db: Option<String>,
+        /// Do it; without it, only the plan is shown
+        #[arg(long)]
+        yes: bool,
+        /// How long to wait for the provider [default: 6h]
+        #[arg(long, value_name = "SPAN")]
+        wait_for: Option<String>,
+    },
+    /// Which ways out of an incident there are for a managed database, from what is really there
+    Recover(RecoverArgs),
     /// Check every setting that could make backup or recovery fail
     Doctor { database: Option<String> },
-    /// Check the policy file
-    Validate,
+    /// Check the policy: its form, and the rules that backups have to hold to
+    Validate(ValidateArgs),
     /// Print the IAM policy that a role needs (managed databases)
     Iam(IamArgs),
     /// Keys: export for a host, recovery copy under a passphrase
     #[command(subcommand)]
     Key(KeyCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Also show what each scenario would lose, windows by the clock, and what it costs
+    #[arg(long)]
+    pub explain: bool,
 }
 
 #[derive(Debug, Args)]
@@ -158,6 +182,15 @@ pub struct BackupArgs {
     /// Over the replication protocol, from another host than the server's (see `method` in the policy)
     #[arg(long)]
     pub remote: bool,
+    /// Managed databases: a snapshot of this tier of the policy, which its rules expire
+    #[arg(long, value_name = "TIER")]
+    pub tier: Option<String>,
+    /// Managed databases: the snapshot's own end of life, such as 30d; without --tier and this it stays
+    #[arg(long, value_name = "SPAN", conflicts_with = "tier")]
+    pub keep_for: Option<String>,
+    /// Managed databases: how long to wait for the provider [default: 6h]
+    #[arg(long, value_name = "SPAN")]
+    pub wait_for: Option<String>,
     /// Tag the point
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub tags: Vec<String>,
@@ -189,6 +222,40 @@ pub struct CopyArgs {
     /// Print what would be copied, touch nothing
     #[arg(long)]
     pub plan: bool,
+    /// Managed databases: how long to wait for the provider [default: 6h]
+    #[arg(long, value_name = "SPAN")]
+    pub wait_for: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CutoverArgs {
+    pub database: Option<String>,
+    /// The restored database
+    #[arg(long, value_name = "ID", conflicts_with_all = ["resume", "back"])]
+    pub to_id: Option<String>,
+    /// Do it; without it, only the plan is shown
+    #[arg(long)]
+    pub yes: bool,
+    /// Go on with one that was stopped
+    #[arg(long, conflicts_with = "back")]
+    pub resume: bool,
+    /// Put back what an unfinished one changed
+    #[arg(long)]
+    pub back: bool,
+    /// How long to wait for each step at the provider [default: 6h]
+    #[arg(long, value_name = "SPAN")]
+    pub wait_for: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    pub database: Option<String>,
+    /// What happened: accidental-deletion, corruption, complete-loss, region-loss, malicious-deletion
+    #[arg(long, value_name = "SCENARIO")]
+    pub scenario: String,
+    /// When it began: 2026-11-21T09:35:00+01:00; of a loss, when it was last seen alive
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
 }
 
 #[derive(Debug, Args)]

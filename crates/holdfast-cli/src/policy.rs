@@ -32,6 +32,11 @@ fn absolute(p: &Path) -> anyhow::Result<PathBuf> {
     Ok(std::path::absolute(p)?)
 }
 
+/// What `${NAME}` in a policy stands for; text that is not UTF-8 counts as not set.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 pub fn read(path: &Path) -> anyhow::Result<Policy> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         let hint = match e.kind() {
@@ -40,5 +45,5 @@ pub fn read(path: &Path) -> anyhow::Result<Policy> {
         };
         failure::usage(format!("cannot read the policy `{}`: {e}", path.display()), hint)
     })?;
-    Ok(Policy::parse(&text, path)?)
+    Ok(Policy::parse_with(&text, path, &variable)?)
 }

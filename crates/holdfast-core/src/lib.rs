@@ -11,12 +11,15 @@
 pub mod conninfo;
 pub mod exit;
 pub mod id;
+pub mod limits;
 pub mod lsn;
 pub mod managed;
 pub mod monitor;
 pub mod policy;
 pub mod prices;
 pub mod retention;
+pub mod rules;
+pub mod schedule;
 pub mod secret;
 pub mod size;
 pub mod time;

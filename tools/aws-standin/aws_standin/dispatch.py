@@ -10,9 +10,9 @@ import time
 import traceback
 from urllib.parse import parse_qsl
 
-from . import arns, ec2, kms, moto_bridge, policy, signature
-from .registry import ACTIONS, request_tags, resources
+from . import arns, around, ec2, kms, moto_bridge, policy, signature
 from .credentials import ACCOUNT
+from .registry import ACTIONS, request_tags, resources
 from .wire import models, query, restjson
 from .wire.errors import AwsError
 from .world import Context
@@ -28,7 +28,11 @@ UNSIGNED = ("AssumeRoleWithWebIdentity", "AssumeRoleWithSAML")
 
 
 class Cut(Exception):
-    """Close the connection without an answer."""
+    """Close the connection without an answer, or after the first half of it."""
+
+    def __init__(self, answer=None):
+        super().__init__()
+        self.answer = answer
 
 
 class Request:
@@ -64,7 +68,11 @@ def handle(world, request, host):
             if operation is not None:
                 params = query.parse(operation, form) if service == "rds" else restjson.parse(operation, labels, request.query, request.body)
                 entry["params"] = {k: "***" if k in SECRETS else v for k, v in params.items()}
-            subjects = resources(service, action, params, region, caller.account)
+            if model is None:
+                subjects = around.subjects(service, action, request, form, region, caller.account)
+                params = {"Tags": around.request_tags(service, form)}
+            else:
+                subjects = resources(service, action, params, region, caller.account)
             strikes = world.faults.for_call(f"{service}:{action}", region, subjects, caller.arn)
         before = [s for s in strikes if not s["kind"].endswith("-after")]
         for strike in before:
@@ -82,6 +90,8 @@ def handle(world, request, host):
         for strike in strikes:
             if strike["kind"] == "cut-after":
                 raise Cut
+            if strike["kind"] == "torn-after":
+                raise Cut(answer)
             if strike["kind"] == "error-after":
                 raise _server_error(strike)
         return answer
@@ -104,8 +114,7 @@ def _operation(model, service, request):
     """(action name, operation model or None, path labels, form) without judging members yet."""
     if model is None:
         form = dict(parse_qsl(request.body.decode("latin-1"))) if b"Action=" in request.body[:4096] else {}
-        target = request.headers.get("X-Amz-Target", "")
-        return form.get("Action") or target.rpartition(".")[2] or request.method, None, {}, form
+        return around.action(service, request, form), None, {}, form
     if service == "rds":
         text = request.body.decode() if request.method == "POST" else request.query
         form = dict(parse_qsl(text, keep_blank_values=True))
@@ -164,14 +173,23 @@ def _authorise(world, caller, service, action, params, subjects, region):
     checks = [(f"{service}:{action}", s) for s in subjects]
     if tags and service == "rds" and not action.endswith(("TagsToResource", "TagsFromResource")):
         checks += [("rds:AddTagsToResource", s) for s in subjects if _created_by(action, s, params)]
+    if tags and service == "ec2" and action.startswith("Create"):
+        keys["ec2:createaction"] = action
+        checks.append(("ec2:CreateTags", subjects[0]))
+    if service == "backup" and action == "CreateBackupVault":
+        checks.append(("backup-storage:MountCapsule", "*"))
     if tags and service == "backup" and action in ("CreateBackupVault", "CreateBackupPlan", "StartBackupJob"):
         checks.append(("backup:TagResource", subjects[0]))
     for member in ("IamRoleArn", "RoleArn", "MonitoringRoleArn"):
         if isinstance(params.get(member), str):
             checks.append(("iam:PassRole", params[member]))
             keys["iam:passedtoservice"] = f"{service}.amazonaws.com"
-    for name, subject in checks:
-        own = dict(keys)
+    checks = [(name, subject, region) for name, subject in checks]
+    if service == "rds" and action.startswith("Copy"):
+        # The source's region is asked too, under its own name (aws:RequestedRegion must allow both).
+        checks += [(f"{service}:{action}", s, s.split(":")[3]) for s in subjects if s.startswith("arn:") and s.split(":")[3] != region]
+    for name, subject, where in checks:
+        own = {**keys, "aws:requestedregion": where}
         own.update({f"aws:resourcetag/{k}": v for k, v in tags_of(world, caller.account, subject).items()})
         verdict, explicit = policy.allowed(caller.policies, name, subject, own)
         if not verdict:
@@ -190,6 +208,8 @@ def _created_by(action, subject, params):
 
 def tags_of(world, account, arn):
     parts = arn.split(":")
+    if parts[2:3] == ["ec2"]:
+        return around.tags_of(arn)
     if len(parts) < 6 or (account, parts[3]) not in world.regions:
         return {}
     region = world.regions[(account, parts[3])]

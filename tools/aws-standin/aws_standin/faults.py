@@ -10,6 +10,7 @@ error       HTTP `status` 500 or 503 (InternalFailure / ServiceUnavailable), bef
 error-after the same, but after the action took effect
 cut-before  the connection is closed and nothing happened
 cut-after   the action took effect, then the connection is closed
+torn-after  the action took effect, and the connection is closed in the middle of the answer
 deny        AccessDenied with AWS's message
 delay       `seconds` of wall-clock time before the answer
 fail        the operation of kind `operation` (see lifecycle.py) on a subject matching `resource`
@@ -19,7 +20,7 @@ invisible   a resource of kind `operation` that is created is not shown for `des
 
 import fnmatch
 
-KINDS = {"throttle", "error", "error-after", "cut-before", "cut-after", "deny", "delay", "fail", "invisible"}
+KINDS = {"throttle", "error", "error-after", "cut-before", "cut-after", "torn-after", "deny", "delay", "fail", "invisible"}
 FIELDS = {
     "kind", "action", "region", "resource", "principal", "times", "after", "code", "status", "seconds",
     "operation", "at", "message", "state", "describes",

@@ -4,7 +4,7 @@ moto happily uses disabled keys; here a key must exist in the right region and b
 (provider-rules 5b: "cross-region needs a key valid in the target").
 """
 
-from . import moto_bridge
+from . import moto_bridge, policy
 from .wire.errors import AwsError
 
 
@@ -24,7 +24,7 @@ def managed(ctx, service="rds"):
 
 def resolve(ctx, text, fault="KMSKeyNotAccessibleFault"):
     """The ARN of the usable key that `text` (id, ARN, alias, alias ARN) names."""
-    key = _find(ctx, text)
+    key = find(ctx.account, ctx.region, text)
     if key is None:
         raise AwsError(fault, f"The specified KMS key [{text}] does not exist, is not enabled or you do not have permissions to access it.")
     if key.key_state != "Enabled":
@@ -33,8 +33,21 @@ def resolve(ctx, text, fault="KMSKeyNotAccessibleFault"):
 
 
 def usable(ctx, arn):
-    key = _find(ctx, arn, any_region=True)
+    key = find(ctx.account, ctx.region, arn, any_region=True)
     return key is not None and key.key_state == "Enabled"
+
+
+def authorise(ctx, arn):
+    """RDS uses a customer's key on behalf of the caller, who needs kms:CreateGrant and kms:DescribeKey on
+    it (RDS guide, Overview.Encryption.Keys); AWS-managed keys are open to the whole account."""
+    policies = ctx.caller.policies
+    if arn is None or policies is None or is_managed(arn):
+        return
+    region = arn.split(":")[3]
+    conditions = {"kms:viaservice": f"rds.{region}.amazonaws.com", "kms:grantisforawsresource": "true", "aws:requestedregion": region}
+    for action in ("kms:CreateGrant", "kms:DescribeKey"):
+        if not policy.allowed(policies, action, arn, conditions)[0]:
+            raise AwsError("KMSKeyNotAccessibleFault", f"The specified KMS key [{arn}] is not accessible: {ctx.caller.arn} is not authorized to perform {action} on it.")
 
 
 def is_managed(arn):
@@ -44,8 +57,8 @@ def is_managed(arn):
     return key is not None and any(alias.startswith("alias/aws/") for alias in key.aliases)
 
 
-def _find(ctx, text, any_region=False):
-    account, region = ctx.account, ctx.region
+def find(account, region, text, any_region=False):
+    """moto's key that `text` (id, ARN, alias, alias ARN) names, or None."""
     if text.startswith("arn:"):
         parts = text.split(":")
         if len(parts) != 6 or parts[2] != "kms" or (parts[3] != region and not any_region):

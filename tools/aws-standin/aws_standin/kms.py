@@ -7,7 +7,7 @@ given an ARN (5.2). Requests are looked at before moto gets them.
 import base64
 import json
 
-from . import moto_bridge
+from . import keys
 from .wire.errors import AwsError
 
 USES = {"Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "Sign", "CreateGrant"}
@@ -19,22 +19,21 @@ def prepare(account, region, action, body):
         document = json.loads(body)
     except ValueError:
         return body
-    backend = moto_bridge.backend("kms", account, region)
     named = document.get("KeyId", "")
     if ":key/" in named and named.split(":")[3:5] == [region, account]:
         document["KeyId"] = named.partition(":key/")[2]
     if action in USES:
-        _check(backend, document)
+        _check(account, region, document)
     return json.dumps(document).encode()
 
 
-def _check(backend, document):
+def _check(account, region, document):
     wanted = [document.get("KeyId"), document.get("DestinationKeyId")]
     if "CiphertextBlob" in document:
         # moto's ciphertext begins with the id of its key.
         wanted.append(base64.b64decode(document["CiphertextBlob"])[:36].decode("latin-1"))
     for name in filter(None, wanted):
-        key = backend.keys.get(backend.any_id_to_key_id(name))
+        key = keys.find(account, region, name)
         if key is None or key.key_state == "Enabled":
             continue
         if key.key_state == "Disabled":

@@ -5,8 +5,12 @@ something that nobody looked at. Flask and moto are imported on the first such c
 warm-up thread that the server starts).
 """
 
+import importlib
 import io
+import os
+import sys
 import threading
+from urllib.parse import unquote
 
 SERVICES = {"sts", "iam", "kms", "ec2", "secretsmanager", "route53", "sns", "sqs", "monitoring", "s3", "events", "logs", "ssm"}
 
@@ -24,6 +28,8 @@ def load():
     global _app
     with _lock:
         if _app is None:
+            # Nobody starts virtual machines here; the list of images takes longer than the rest.
+            os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
             import moto.ec2.models
             import moto.iam.models
             import moto.kms.models
@@ -37,8 +43,6 @@ def load():
 def backend(service, account, region):
     """moto's own backend of ec2, iam, kms or sts."""
     load()
-    import importlib
-
     module = importlib.import_module(f"moto.{service}.models")
     return getattr(module, f"{service}_backends")[account][region]
 
@@ -48,8 +52,6 @@ def call(service, action, method, target, headers, body, account, host):
     if not action.startswith(("Describe", "List", "Get")):
         _touched.add(service)
     path, _, query = target.partition("?")
-    from urllib.parse import unquote
-
     environ = {
         "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": unquote(path), "QUERY_STRING": query,
         "RAW_URI": target, "REQUEST_URI": target,
@@ -84,8 +86,6 @@ def reset():
     Dropping the backends is enough: moto's own reset first rebuilds each of them. Only S3's holds
     files that want closing.
     """
-    import sys
-
     if "moto.core.base_backend" in sys.modules:
         from moto.core.base_backend import BackendDict, backend_lock
 

@@ -2,13 +2,16 @@
 
 Only what policies for backup tools use: Allow and Deny, Action and NotAction, Resource, and the
 condition operators below over `aws:RequestedRegion`, `aws:RequestTag/…`, `aws:ResourceTag/…` and
-`aws:TagKeys`. Anything else in a policy is refused when it is set, so that a test cannot pass
+`aws:TagKeys`, `iam:PassedToService`, `kms:ViaService`, `kms:GrantIsForAWSResource` and `ec2:CreateAction`. Anything else in a policy is refused when it is set, so that a test cannot pass
 because a condition was not understood.
 """
 
 import fnmatch
 
-OPERATORS = {"StringEquals", "StringNotEquals", "StringLike", "StringNotLike", "ArnLike", "Null"}
+PLAIN_KEYS = {
+    "aws:requestedregion", "aws:tagkeys", "iam:passedtoservice", "kms:viaservice", "kms:grantisforawsresource", "ec2:createaction",
+}
+OPERATORS = {"StringEquals", "StringNotEquals", "StringLike", "StringNotLike", "ArnLike", "Null", "Bool"}
 
 
 def check(document):
@@ -29,7 +32,7 @@ def check(document):
                 raise ValueError(f"condition operator {operator} is not modelled")
             for key in keys:
                 lower = key.lower()
-                if lower not in ("aws:requestedregion", "aws:tagkeys", "iam:passedtoservice") and not lower.startswith(
+                if lower not in PLAIN_KEYS and not lower.startswith(
                     ("aws:requesttag/", "aws:resourcetag/", "rds:req-tag/", "rds:db-tag/", "rds:snapshot-tag/",
                      "rds:cluster-tag/", "rds:cluster-snapshot-tag/")
                 ):

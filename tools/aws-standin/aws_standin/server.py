@@ -4,6 +4,7 @@ import json
 import socket
 import struct
 import sys
+import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -53,8 +54,14 @@ class Handler(BaseHTTPRequestHandler):
         try:
             request = dispatch.Request(self.command, self.path, self.headers, body)
             status, headers, content = dispatch.handle(world, request, self.server.server_address)
-        except dispatch.Cut:
+        except dispatch.Cut as cut:
             self.close_connection = True
+            if cut.answer is not None:
+                status, _, content = cut.answer
+                head = f"HTTP/1.1 {status} OK\r\nContent-Length: {len(content)}\r\nContent-Type: text/plain\r\n\r\n"
+                self.wfile.write(head.encode() + content[: len(content) // 2])
+                self.wfile.flush()
+                time.sleep(0.05)  # the reset below would overtake it
             # A reset, not an orderly end: what a cut network looks like to the client.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()

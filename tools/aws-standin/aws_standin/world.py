@@ -29,10 +29,12 @@ class Region:
 class World:
     def __init__(self, speed=1.0):
         self.lock = threading.RLock()
-        self.reset(speed)
+        self.speed = speed
+        self.reset()
 
-    def reset(self, speed=None):
-        self.clock = Clock(self.clock.speed if speed is None else speed)
+    def reset(self):
+        """As freshly started."""
+        self.clock = Clock(self.speed)
         self.config = Config()
         self.faults = Faults()
         self.credentials = Credentials()

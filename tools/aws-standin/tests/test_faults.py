@@ -2,7 +2,7 @@
 
 import unittest
 
-from botocore.exceptions import ClientError, ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError, ResponseStreamingError
 from harness import ACCOUNT, EAST, WEST, Case, control
 
 DAY = 86400
@@ -54,6 +54,12 @@ class Faults(Case):
         self.assertEqual(self.names(), [])
         self.fault("cut-after", action="rds:CreateDBSnapshot")
         with self.assertRaises(ConnectionClosedError):
+            self.rds.create_db_snapshot(**SNAPSHOT)
+        self.assertEqual(self.names(), ["s1"])
+
+    def test_answer_that_is_torn(self):
+        self.fault("torn-after", action="rds:CreateDBSnapshot")
+        with self.assertRaises((ResponseStreamingError, ConnectionClosedError)):
             self.rds.create_db_snapshot(**SNAPSHOT)
         self.assertEqual(self.names(), ["s1"])
 

@@ -201,6 +201,65 @@ class Credentials(Case):
         message = self.refused("AccessDenied", self.client("rds", "us-west-2", key="limited").describe_db_instances)
         self.assertIn("with an explicit deny", message)
 
+    def test_keys_need_a_grant(self):
+        key = self.client("kms").create_key()["KeyMetadata"]["Arn"]
+        policy = {"Statement": [{"Effect": "Allow", "Action": "rds:*", "Resource": "*"}]}
+        self.post("keys", {"access_key": "limited", "policies": [policy]})
+        self.seed(instances=[{"DBInstanceIdentifier": "db1", "StorageEncrypted": True}])
+        self.new_snapshot()
+        limited = self.client("rds", key="limited")
+        arguments = {"SourceDBSnapshotIdentifier": "s1", "TargetDBSnapshotIdentifier": "c1", "KmsKeyId": key}
+        self.assertIn("kms:CreateGrant", self.refused("KMSKeyNotAccessibleFault", limited.copy_db_snapshot, **arguments))
+        policy["Statement"].append({
+            "Effect": "Allow", "Action": ["kms:CreateGrant", "kms:DescribeKey"], "Resource": "arn:aws:kms:*:*:key/*",
+            "Condition": {"StringLike": {"kms:ViaService": "rds.*.amazonaws.com"}, "Bool": {"kms:GrantIsForAWSResource": "true"}},
+        })
+        self.post("keys", {"access_key": "limited", "policies": [policy]})
+        limited.copy_db_snapshot(**arguments)
+        # Through RDS only.
+        self.refused("AccessDeniedException", self.client("kms", key="limited").describe_key, KeyId=key)
+
+    def test_policies_of_the_services_around(self):
+        tagged = {"Null": {"aws:ResourceTag/made-by": "false"}}
+        policy = {"Statement": [
+            {"Effect": "Allow", "Action": "ec2:CreateSecurityGroup", "Resource": ["arn:aws:ec2:*:*:security-group/*", "arn:aws:ec2:*:*:vpc/*"]},
+            {"Effect": "Allow", "Action": "ec2:CreateTags", "Resource": "arn:aws:ec2:*:*:security-group/*", "Condition": {"StringEquals": {"ec2:CreateAction": "CreateSecurityGroup"}}},
+            {"Effect": "Allow", "Action": "ec2:DeleteSecurityGroup", "Resource": "arn:aws:ec2:*:*:security-group/*", "Condition": tagged},
+            {"Effect": "Allow", "Action": "route53:ListResourceRecordSets", "Resource": "arn:aws:route53:::hostedzone/*"},
+            {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "arn:aws:secretsmanager:*:*:secret:db-*"},
+        ]}
+        self.post("keys", {"access_key": "limited", "policies": [policy]})
+        ec2, limited = self.client("ec2"), self.client("ec2", key="limited")
+        vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+        arguments = {"Description": "d", "VpcId": vpc}
+        tags = [{"ResourceType": "security-group", "Tags": [{"Key": "made-by", "Value": "us"}]}]
+        plain = limited.create_security_group(GroupName="plain", **arguments)["GroupId"]
+        ours = limited.create_security_group(GroupName="ours", TagSpecifications=tags, **arguments)["GroupId"]
+        self.refused("UnauthorizedOperation", limited.create_tags, Resources=[plain], Tags=tags[0]["Tags"])
+        self.refused("UnauthorizedOperation", limited.delete_security_group, GroupId=plain)
+        limited.delete_security_group(GroupId=ours)
+        zone = self.client("route53").create_hosted_zone(Name="example.org.", CallerReference="1")["HostedZone"]["Id"]
+        dns = self.client("route53", key="limited")
+        dns.list_resource_record_sets(HostedZoneId=zone)
+        self.refused("AccessDenied", dns.get_hosted_zone, Id=zone)
+        for name in ("db-shop", "other"):
+            self.client("secretsmanager").create_secret(Name=name, SecretString="x")
+        secrets = self.client("secretsmanager", key="limited")
+        secrets.get_secret_value(SecretId="db-shop")
+        self.refused("AccessDeniedException", secrets.get_secret_value, SecretId="other")
+
+    def test_a_copy_is_allowed_by_both_regions(self):
+        policy = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {"StringEquals": {"aws:RequestedRegion": "us-west-2"}}}]}
+        self.post("keys", {"access_key": "limited", "policies": [policy]})
+        self.seed(instances=[{"DBInstanceIdentifier": "db1"}])
+        self.new_snapshot()
+        arguments = {"SourceDBSnapshotIdentifier": self.arn("snapshot", "s1"), "TargetDBSnapshotIdentifier": "c1"}
+        limited = self.client("rds", "us-west-2", key="limited")
+        self.refused("AccessDenied", limited.copy_db_snapshot, **arguments)
+        policy["Statement"][0]["Condition"]["StringEquals"]["aws:RequestedRegion"] = ["us-west-2", EAST]
+        self.post("keys", {"access_key": "limited", "policies": [policy]})
+        limited.copy_db_snapshot(**arguments)
+
     def test_policies_with_unknown_conditions_are_refused(self):
         policy = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}}]}
         self.post("keys", {"access_key": "limited", "policies": [policy]}, expect=400)
@@ -240,6 +299,9 @@ class Moto(Case):
         self.refused("DisabledException", kms.encrypt, KeyId="alias/k", Plaintext=b"x")
         kms.enable_key(KeyId=key)
         self.assertEqual(kms.decrypt(CiphertextBlob=blob)["Plaintext"], b"x")
+        for unknown in ("alias/none", "no-such-key"):
+            self.refused("NotFoundException", kms.describe_key, KeyId=unknown)
+            self.refused("NotFoundException", kms.encrypt, KeyId=unknown, Plaintext=b"x")
         kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
         self.refused("KMSInvalidStateException", kms.decrypt, CiphertextBlob=blob)
 

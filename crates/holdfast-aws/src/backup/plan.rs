@@ -167,7 +167,7 @@ impl BackupPlans for AwsCloud {
                 let own = all.find(|p| p.tags.operation() == Some(op.as_str()));
                 match own {
                     Some(plan) => {
-                        self.record(on, Some(op), e.request_id, Outcome::Adopted)?;
+                        self.record(on, Some(op), e.request_id.clone(), Outcome::Adopted)?;
                         Ok(plan)
                     }
                     None => {
@@ -231,7 +231,7 @@ impl BackupPlans for AwsCloud {
                 let all = self.selections(region, plan).await?;
                 match all.into_iter().find(|s| s.content == *content) {
                     Some(selection) => {
-                        self.record(on, Some(op), e.request_id, Outcome::Adopted)?;
+                        self.record(on, Some(op), e.request_id.clone(), Outcome::Adopted)?;
                         Ok(selection)
                     }
                     None => {

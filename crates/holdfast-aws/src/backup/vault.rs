@@ -65,7 +65,7 @@ impl BackupVaults for AwsCloud {
                 Err(e) if e.said.contains("Insufficient privileges to perform this action") => {
                     match self.vaults(region).await?.iter().any(|v| v.name == name) {
                         true => return Err(e),
-                        false => return Err(on.refuse(ErrorKind::NotFound, e.said)),
+                        false => return Err(on.refuse(ErrorKind::NotFound, e.said.clone())),
                     }
                 }
                 other => other?,
@@ -101,7 +101,7 @@ impl BackupVaults for AwsCloud {
                 let found = self.vault(&new.region, &new.name).await?;
                 let tags = self.backup_tags(&new.region, &found.arn).await?;
                 if tags.is_ours() {
-                    self.record(on, Some(op), e.request_id, Outcome::Adopted)?;
+                    self.record(on, Some(op), e.request_id.clone(), Outcome::Adopted)?;
                     Ok(found)
                 } else {
                     self.record(on, Some(op), e.request_id.clone(), Outcome::failed(&e))?;

@@ -156,7 +156,12 @@ impl AutomatedBackups for AwsCloud {
                 let found = all.into_iter().find(|b| b.source_arn == replication.source_arn);
                 match found {
                     Some(b) => {
-                        self.record(on, None, e.request_id, holdfast_core::managed::Outcome::Adopted)?;
+                        self.record(
+                            on,
+                            None,
+                            e.request_id.clone(),
+                            holdfast_core::managed::Outcome::Adopted,
+                        )?;
                         Ok(b)
                     }
                     None => Err(e),

@@ -46,7 +46,7 @@ impl Proxies for AwsCloud {
         };
         match self.change(on, None, call.send()).await {
             Err(e) if e.kind == ErrorKind::AlreadyExists => {
-                self.record(on, None, e.request_id, Outcome::Adopted)
+                self.record(on, None, e.request_id.clone(), Outcome::Adopted)
             }
             other => other.map(drop),
         }

@@ -203,7 +203,7 @@ impl Networks for AwsCloud {
         });
         match self.ec2_change(on, None, pairs).await {
             Err(e) if e.kind == ErrorKind::AlreadyExists => {
-                self.record(on, None, e.request_id, Outcome::Adopted)
+                self.record(on, None, e.request_id.clone(), Outcome::Adopted)
             }
             other => other.map(drop),
         }

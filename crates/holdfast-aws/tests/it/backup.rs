@@ -205,7 +205,7 @@ async fn plans_are_made_once_and_changed() {
     let changed = w.cloud.update_plan(&home(), &made.id, &content).await.unwrap();
     assert_eq!(changed.content, content);
     assert_ne!(changed.version, made.version);
-    assert_eq!(changed.selections, [first.clone()]);
+    assert_eq!(changed.selections, std::slice::from_ref(&first));
     assert_eq!(w.cloud.plans(&home()).await.unwrap(), [changed]);
     w.cloud.delete_selection(&home(), &made.id, &first.id).await.unwrap();
     w.cloud.delete_selection(&home(), &made.id, &first.id).await.unwrap();

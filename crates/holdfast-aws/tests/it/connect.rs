@@ -6,6 +6,7 @@ use holdfast_aws::{AwsCloud, Connection};
 use holdfast_core::managed::{Account, Databases};
 use holdfast_testkit::Scratch;
 use serde_json::json;
+use std::io::Write;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ async fn child() {
             (Err(e), _) | (_, Err(e)) => format!("{:?} {e} hint: {}", e.kind, e.hint().unwrap_or_default()),
         },
     };
-    println!("child: {text}");
+    writeln!(std::io::stdout(), "child: {text}").unwrap();
 }
 
 fn run(env: &[(&str, &str)]) -> String {

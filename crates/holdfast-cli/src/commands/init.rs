@@ -6,7 +6,7 @@
 use super::key::{store_recovery, write_key};
 use super::{Done, program};
 use crate::args::{Cli, InitArgs};
-use crate::policy::place_for_new;
+use crate::policy::{place_for_new, variable};
 use crate::{failure, output};
 use holdfast_core::policy::{NewDatabase, NewPolicy, Policy, add_database, render_new};
 use holdfast_core::{ClusterId, DatabaseName};
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub async fn run(cli: &Cli, a: &InitArgs) -> Done {
     let path = place_for_new(cli.config.as_deref())?;
     let existing = match std::fs::read_to_string(&path) {
-        Ok(text) => Some((Policy::parse(&text, &path)?, text)),
+        Ok(text) => Some((Policy::parse_with(&text, &path, &variable)?, text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         Err(e) => return Err(EngineError::io("read", &path)(e).into()),
     };
@@ -258,10 +258,10 @@ fn policy_text(
         Some((p, text)) => match p.databases.get(name) {
             // Run again for the same database: nothing to add.
             Some(_) => text,
-            None => add_database(&text, path, &database)?,
+            None => add_database(&text, path, &database, &variable)?,
         },
     };
-    Policy::parse(&text, path)?;
+    Policy::parse_with(&text, path, &variable)?;
     Ok(text)
 }
 

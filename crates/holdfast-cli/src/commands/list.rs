@@ -1,10 +1,10 @@
 //! `holdfast list`, `holdfast show`
 
-use super::{Done, context};
+use super::{Done, context, managed};
 use crate::args::Cli;
 use crate::output;
 use crate::policy;
-use holdfast_core::{ByteSize, time};
+use holdfast_core::{ByteSize, ExitCode, time};
 use holdfast_engine::EngineError;
 use holdfast_engine::catalog::{self, Listing, PointView};
 use holdfast_engine::restore::select::label;
@@ -12,28 +12,45 @@ use holdfast_vault::Notes;
 use serde_json::json;
 
 pub async fn list(cli: &Cli, database: Option<&str>) -> Done {
-    // Without a name, every native database of the policy.
+    let p = policy::read(&policy::locate(cli.config.as_deref())?)?;
+    let known = |d: &&str| p.databases.keys().any(|k| k.as_str() == *d);
+    let managed = match database {
+        Some(d) if !known(&d) => managed::Listing::default(),
+        only => managed::list::gather(&p, only, &p.state_dir()).await?,
+    };
+    // Without a name, every database of the policy.
     let names: Vec<Option<String>> = match database {
+        Some(_) if !managed.databases.is_empty() => Vec::new(),
         Some(d) => vec![Some(d.to_string())],
         None => {
-            let p = policy::read(&policy::locate(cli.config.as_deref())?)?;
-            p.databases.keys().map(|k| Some(k.to_string())).collect()
+            let native = p.databases.values().filter(|d| d.managed.is_none());
+            native.map(|d| Some(d.name.to_string())).collect()
         }
     };
     let mut all = Listing { points: Vec::new(), failed: Vec::new(), problems: Vec::new() };
-    for n in names {
+    for n in &names {
         let (ctx, _) = context(cli, n.as_deref())?;
         let l = catalog::list(&ctx).await?;
         all.points.extend(l.points);
         all.failed.extend(l.failed);
         all.problems.extend(l.problems);
     }
+    let unseen = !managed.failures.is_empty();
     if cli.json {
-        output::json(&json!({ "points": all.points, "failed_runs": all.failed, "problems": all.problems }));
+        output::json(&json!({
+            "points": all.points, "failed_runs": all.failed, "problems": all.problems, "managed": managed,
+        }));
     } else {
-        text(&all, cli.verbose);
+        if !names.is_empty() || managed.databases.is_empty() {
+            text(&all, cli.verbose);
+        }
+        managed::list::text(&managed);
     }
-    Ok(if all.problems.is_empty() { 0 } else { 5 })
+    Ok(match (all.problems.is_empty(), unseen) {
+        (true, false) => 0,
+        (true, true) => ExitCode::Partial as u8,
+        (false, _) => 5,
+    })
 }
 
 fn text(l: &Listing, verbose: bool) {

@@ -9,13 +9,15 @@ mod init;
 mod key;
 mod list;
 mod lock;
+mod managed;
 mod restore;
+mod validate;
 mod verify;
 mod wal;
 
 use crate::args::{Cli, Command, WalCommand};
+use crate::policy;
 use crate::progress::{Progress, Style};
-use crate::{output, policy};
 use holdfast_core::ExitCode;
 use holdfast_engine::Context;
 use std::sync::Arc;
@@ -31,7 +33,13 @@ pub type Done = anyhow::Result<u8>;
 pub async fn run(cli: &Cli) -> Done {
     match &cli.command {
         Command::Init(a) => init::run(cli, a).await,
+        Command::Backup(a) if is_managed(cli, a.database.as_deref()) => managed::backup::backup(cli, a).await,
         Command::Backup(a) => backup::run(cli, a).await,
+        Command::Cutover(a) => managed::cutover::cutover(cli, a).await,
+        Command::Retire { id, db, yes, wait_for } => {
+            managed::retire::retire(cli, id, db.as_deref(), *yes, wait_for.as_deref()).await
+        }
+        Command::Recover(a) => managed::recover::recover(cli, a).await,
         Command::List { database } => list::list(cli, database.as_deref()).await,
         Command::Show { point } => list::show(cli, point).await,
         Command::Restore(a) => restore::run(cli, a).await,
@@ -42,16 +50,26 @@ pub async fn run(cli: &Cli) -> Done {
         }
         Command::Check { database, fast, .. } => check::check(cli, database.as_deref(), *fast).await,
         Command::Doctor { database } => check::doctor(cli, database.as_deref()).await,
+        Command::Copy(a) if is_managed(cli, Some(&a.target)) => managed::copy::copy(cli, a, &a.target).await,
         Command::Copy(a) => copy::run(cli, a).await,
+        Command::Expire { target, apply } if is_managed(cli, target.as_deref()) => {
+            managed::expire::expire(cli, target.as_deref(), *apply).await
+        }
         Command::Expire { target, apply } => expire::expire(cli, target.as_deref(), *apply).await,
         Command::Sweep { database, plan } => expire::sweep(cli, database.as_deref(), *plan).await,
         Command::Lock { database, apply } => lock::run(cli, database.as_deref(), *apply).await,
         Command::Hold(a) => expire::hold(cli, a).await,
         Command::Release { hold, reason, db } => expire::release(cli, hold, reason, db.as_deref()).await,
-        Command::Validate => validate(cli),
+        Command::Validate(a) => validate::run(cli, a),
         Command::Key(k) => key::run(cli, k).await,
         Command::Iam(a) => iam::run(cli, a),
     }
+}
+
+/// Whether the provider runs the database. A policy that cannot be read is complained of by the command itself.
+fn is_managed(cli: &Cli, database: Option<&str>) -> bool {
+    let read = policy::locate(cli.config.as_deref()).and_then(|path| policy::read(&path));
+    read.is_ok_and(|p| managed::is_managed(&p, database))
 }
 
 /// The policy, a database of it, and a monitor that fits the command.
@@ -68,25 +86,6 @@ pub fn context(cli: &Cli, db: Option<&str>) -> anyhow::Result<(Context, Arc<Prog
         let _ = rustix::process::nice(n);
     }
     Ok((ctx, progress))
-}
-
-fn validate(cli: &Cli) -> Done {
-    let path = policy::locate(cli.config.as_deref())?;
-    let p = policy::read(&path)?;
-    if cli.json {
-        output::json(&serde_json::json!({
-            "file": path, "databases": p.databases.keys().collect::<Vec<_>>(), "vaults": p.vaults.keys().collect::<Vec<_>>(),
-            "problems": [],
-        }));
-    } else {
-        output::line(&format!(
-            "{}: {} databases, {} vaults, no problems",
-            path.display(),
-            p.databases.len(),
-            p.vaults.len()
-        ));
-    }
-    Ok(0)
 }
 
 /// `KEY=VALUE` of an option.

@@ -29,5 +29,6 @@ mod tablespaces;
 mod targets;
 mod timelines;
 mod tls;
+mod validate;
 mod versions;
 mod wal;

@@ -35,10 +35,17 @@ pub enum ErrorKind {
     Other,
 }
 
-/// A failed call: which action, where, on what, why.
+/// A failed call: why, and (through `Deref`) which action, where, on what.
 #[derive(Debug)]
 pub struct ManagedError {
     pub kind: ErrorKind,
+    // Boxed, because results carry it everywhere.
+    about: Box<About>,
+}
+
+/// What a failed call was about.
+#[derive(Debug)]
+pub struct About {
     /// In the words of IAM: `rds:CreateDBSnapshot`.
     pub action: String,
     /// `None` for what has no region, such as DNS.
@@ -49,12 +56,29 @@ pub struct ManagedError {
     pub said: String,
     /// For AWS support.
     pub request_id: Option<String>,
-    /// Set by what looks: true when another try may find it otherwise, though the kind does not say so.
+    /// True when another try may find it otherwise, though the kind does not say so: the provider failed (5xx).
     pub transient: bool,
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+impl std::ops::Deref for ManagedError {
+    type Target = About;
+    fn deref(&self) -> &About {
+        &self.about
+    }
+}
+
+impl std::ops::DerefMut for ManagedError {
+    fn deref_mut(&mut self) -> &mut About {
+        &mut self.about
+    }
+}
+
 impl ManagedError {
+    pub fn new(kind: ErrorKind, about: About) -> Self {
+        ManagedError { kind, about: Box::new(about) }
+    }
+
     /// True when the same call may succeed later without anyone doing anything. A [`ErrorKind::WrongState`] is: the
     /// state machine polls it with a deadline.
     pub fn retryable(&self) -> bool {
@@ -153,6 +177,6 @@ impl fmt::Display for ManagedError {
 
 impl std::error::Error for ManagedError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|e| e.as_ref() as _)
+        self.about.source.as_ref().map(|e| e.as_ref() as _)
     }
 }

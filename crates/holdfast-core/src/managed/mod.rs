@@ -71,7 +71,7 @@ pub use database::{
     NewInstance, Scaling, Storage,
 };
 pub use dns::{Dns, DnsChange, DnsRecord};
-pub use error::{ErrorKind, ManagedError, Result};
+pub use error::{About, ErrorKind, ManagedError, Result};
 pub use key::{KeyState, Keys, KmsKey};
 pub use metadata::restore_metadata;
 pub use network::{Networks, NewSecurityGroup, Peer, SecurityGroup};

@@ -26,11 +26,11 @@ pub const NOTE: &str = "holdfast:note";
 /// ARN of the snapshot that this is a copy of.
 pub const COPY_OF: &str = "holdfast:copy-of";
 pub const COPY_FROM_REGION: &str = "holdfast:copy-from-region";
-/// The moment that the data of a copy shows, RFC 3339: clusters do not report it for copies.
-pub const TAKEN: &str = "holdfast:taken";
 /// When a restore of it was last shown to work, RFC 3339.
 pub const VERIFIED: &str = "holdfast:verified";
-/// The state of a replaced instance: `quarantine`; goes with [`EXPIRES`].
+/// When the quarantine of a replaced database ends, RFC 3339. Not [`EXPIRES`]: nothing reaps it.
+pub const QUARANTINED_UNTIL: &str = "holdfast:quarantined-until";
+/// The state of a replaced instance: `quarantine`; goes with [`QUARANTINED_UNTIL`].
 pub const STATE: &str = "holdfast:state";
 
 /// AWS takes 50 tags a resource, keys of 128 and values of 256 characters.

@@ -2,6 +2,7 @@
 
 use super::file::{DatabaseSection, Text, list};
 use super::locate::nearest;
+use super::managed::ManagedDatabase;
 use super::resolve::Resolver;
 use crate::conninfo::keyword_value;
 use crate::id::DatabaseName;
@@ -9,11 +10,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// `[databases.NAME]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Database {
     pub name: DatabaseName,
     pub source: Source,
-    /// The plan in [`super::Policy::policies`]; it exists.
+    /// The plan in [`super::Policy::policies`], or of a managed database in
+    /// [`super::Policy::managed_plans`]; it exists.
     pub policy: String,
     /// Where the server's files are, when it is not what the server itself says.
     pub data_directory: Option<PathBuf>,
@@ -25,6 +27,8 @@ pub struct Database {
     pub members: Vec<String>,
     /// See [`Database::vaults`].
     pub vault_names: Vec<String>,
+    /// What only managed databases have; there exactly if `source` is one.
+    pub managed: Option<ManagedDatabase>,
 }
 
 impl Database {
@@ -231,6 +235,10 @@ impl Resolver<'_> {
                 members.push(host.clone());
             }
         }
+        let managed = source.as_ref().and_then(|s| self.managed_database(name, w, s));
+        if let Some(Source::Postgres { .. }) = source {
+            self.not_managed(w);
+        }
         Some(Database {
             name: id?,
             source: source?,
@@ -240,6 +248,7 @@ impl Resolver<'_> {
             bin_dir,
             members,
             vault_names: Vec::new(),
+            managed,
         })
     }
 }

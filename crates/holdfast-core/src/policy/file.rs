@@ -5,7 +5,13 @@
 //! the problem, leaves the entry out and goes on, so that one run reports them all. It remembers
 //! what it left out, so that the checks in `resolve.rs` do not also complain that it is missing.
 
+use super::env::{Lookup, expand};
 use super::locate::nearest;
+use super::managed::written::{
+    AlarmSection, CheckSection, ConnectSection, CutoverSection, DataSection, DrillSection, ObjectivesSection,
+    PitrSection, PlaceSection,
+};
+use super::places::Places;
 use serde::de::{Deserialize, Deserializer, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +34,7 @@ pub struct PolicyFile {
     pub vaults: Named<VaultSection>,
     pub policies: Named<PlanSection>,
     pub tuning: TuningSection,
+    pub limits: Named<Spanned<Scalar>>,
     pub prices: PricesSection,
 }
 
@@ -41,6 +48,23 @@ pub struct DatabaseSection {
     pub method: Option<Text>,
     pub bin_dir: Option<Text>,
     pub members: Vec<Text>,
+    // The rest is for managed databases.
+    pub resource_id: Option<Text>,
+    pub account: Option<Text>,
+    pub profile: Option<Text>,
+    pub role: Option<Text>,
+    pub encrypted: Option<Spanned<Scalar>>,
+    pub kms_key: Option<Text>,
+    pub size: Option<Spanned<Scalar>>,
+    pub daily_change: Option<Spanned<Scalar>>,
+    pub budget: Option<Spanned<u32>>,
+    pub snapshot_id: Option<Text>,
+    pub tags: Named<Text>,
+    pub connect: Option<Spanned<ConnectSection>>,
+    pub checks: Named<CheckSection>,
+    pub places: Named<PlaceSection>,
+    pub cutover: Vec<Spanned<CutoverSection>>,
+    pub alarms: Named<AlarmSection>,
 }
 
 /// `[vaults.NAME]`
@@ -59,6 +83,12 @@ pub struct VaultSection {
     pub lock: Option<Spanned<LockSection>>,
     pub storage_class: Option<Text>,
     pub options: Named<Spanned<Scalar>>,
+    // The rest is for vaults of the managed plane.
+    pub account: Option<Text>,
+    pub profile: Option<Text>,
+    pub role: Option<Text>,
+    pub backup_role: Option<Text>,
+    pub kms_key: Option<Text>,
 }
 
 /// `lock = { … }`
@@ -68,6 +98,9 @@ pub struct LockSection {
     pub mode: Option<Text>,
     #[serde(rename = "for")]
     pub period: Option<Spanned<Scalar>>,
+    pub min: Option<Spanned<Scalar>>,
+    pub max: Option<Spanned<Scalar>>,
+    pub grace: Option<Spanned<Scalar>>,
 }
 
 /// `[policies.NAME]`
@@ -80,6 +113,17 @@ pub struct PlanSection {
     pub tiers: Named<TierSection>,
     pub copies: Named<CopySection>,
     pub verify: Option<Spanned<VerifySection>>,
+    pub objectives: ObjectivesSection,
+    pub drills: Named<DrillSection>,
+    pub data: Named<DataSection>,
+    // The rest is for managed databases.
+    pub pitr: Option<Spanned<PitrSection>>,
+    pub deletion_protection: Option<Spanned<Scalar>>,
+    pub final_snapshot: Option<Spanned<Scalar>>,
+    pub quarantine: Option<Spanned<Scalar>>,
+    pub manual_keep: Option<Spanned<Scalar>>,
+    pub restore_id: Option<Text>,
+    pub tags: Named<Text>,
 }
 
 /// `wal = { … }`
@@ -99,6 +143,9 @@ pub struct TierSection {
     pub kind: Option<Text>,
     pub vaults: Option<Spanned<Vec<Text>>>,
     pub keep: Option<Spanned<KeepSection>>,
+    pub cold_after: Option<Spanned<Scalar>>,
+    pub snapshot_id: Option<Text>,
+    pub tags: Named<Text>,
 }
 
 /// `[policies.NAME.copies.COPY]`
@@ -107,6 +154,10 @@ pub struct TierSection {
 pub struct CopySection {
     pub to: Option<Text>,
     pub keep: Option<Spanned<KeepSection>>,
+    pub of: Option<Spanned<Vec<Text>>>,
+    pub snapshot_id: Option<Text>,
+    pub cold_after: Option<Spanned<Scalar>>,
+    pub enabled: Option<Spanned<Scalar>>,
 }
 
 /// `keep = { … }`
@@ -130,6 +181,9 @@ pub struct KeepSection {
 pub struct VerifySection {
     pub level: Option<Text>,
     pub every: Option<Spanned<Scalar>>,
+    pub class: Option<Text>,
+    pub remove_after: Option<Spanned<Scalar>>,
+    pub enabled: Option<Spanned<Scalar>>,
 }
 
 /// `[tuning]`
@@ -147,6 +201,8 @@ pub struct TuningSection {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default, expecting = "a table")]
 pub struct PricesSection {
     pub s3: S3PricesSection,
+    /// By region, or `all`.
+    pub managed: Named<Named<Spanned<f64>>>,
 }
 
 /// `[prices.s3]`: the keys of the tables are storage classes, and speeds.
@@ -247,10 +303,12 @@ pub struct Reading {
     /// The paths of entries that were left out because of a mistake, such as
     /// `["vaults", "local", "kee-file"]`.
     pub left_out: Vec<Vec<String>>,
+    /// Where everything stands, what was left out included.
+    pub places: Places,
 }
 
-/// Reads the form of a policy file; never fails, see [`Reading`].
-pub fn read(text: &str) -> Reading {
+/// Reads the form of a policy file; never fails, see [`Reading`]. `lookup` gives the values of variables.
+pub fn read(text: &str, lookup: Lookup<'_>) -> Reading {
     let mut out = Reading::default();
     let (mut tree, errors) = DeTable::parse_recoverable(text);
     let mut lines = Vec::new();
@@ -280,6 +338,8 @@ pub fn read(text: &str) -> Reading {
         out.mistakes.push(m);
         return out;
     }
+    out.places = Places::of_table(text, tree.get_ref());
+    expand(tree.get_mut(), lookup, &mut out.mistakes);
     // Each round removes one entry, so this ends.
     loop {
         let error = match PolicyFile::deserialize(toml::Deserializer::from(tree.clone())) {
@@ -340,8 +400,18 @@ impl Finder {
                 self.best = Some((score, path.clone()));
             }
             // The span of a table under a `[header]` is the header's, so it does not say what is within.
-            if let DeValue::Table(inner) = value.get_ref() {
-                self.walk(inner, path);
+            match value.get_ref() {
+                DeValue::Table(inner) => self.walk(inner, path),
+                DeValue::Array(items) => {
+                    for (i, item) in items.iter().enumerate() {
+                        if let DeValue::Table(inner) = item.get_ref() {
+                            path.push(i.to_string());
+                            self.walk(inner, path);
+                            path.pop();
+                        }
+                    }
+                }
+                _ => {}
             }
             path.pop();
         }
@@ -354,13 +424,16 @@ fn remove(table: &mut DeTable<'_>, path: &[String]) {
         [last] => {
             table.remove(last.as_str());
         }
-        [first, rest @ ..] => {
-            if let Some(value) = table.get_mut(first.as_str())
-                && let DeValue::Table(inner) = value.get_mut()
-            {
-                remove(inner, rest);
+        [first, rest @ ..] => match (table.get_mut(first.as_str()).map(|v| v.get_mut()), rest) {
+            (Some(DeValue::Table(inner)), _) => remove(inner, rest),
+            (Some(DeValue::Array(items)), [index, rest @ ..]) => {
+                let item = index.parse().ok().and_then(|i: usize| items.get_mut(i));
+                if let Some(DeValue::Table(inner)) = item.map(|v| v.get_mut()) {
+                    remove(inner, rest);
+                }
             }
-        }
+            _ => {}
+        },
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::file::{CopySection, PlanSection, Scalar, Text, TierSection, VerifySection, list};
 use super::keep::Keep;
+use super::promise::{DataClass, Drill, Objective, Scenario};
 use super::resolve::Resolver;
+use crate::schedule::Schedule;
 use crate::time::Duration;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +23,10 @@ pub struct Plan {
     pub copies: BTreeMap<String, CopyTo>,
     /// `None`: verified only when somebody asks.
     pub verify: Option<Verify>,
+    /// Where they differ from `rpo` and `rto`.
+    pub objectives: BTreeMap<Scenario, Objective>,
+    pub drills: BTreeMap<String, Drill>,
+    pub data: BTreeMap<String, DataClass>,
 }
 
 /// `wal = { keep, required }`
@@ -44,8 +50,7 @@ pub enum Required {
 /// `[policies.NAME.tiers.TIER]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tier {
-    /// Five cron fields; only their number and letters have been checked.
-    pub schedule: String,
+    pub schedule: Schedule,
     /// An IANA name such as `Europe/Copenhagen`, or `UTC`; not looked up.
     pub timezone: String,
     pub kind: Kind,
@@ -77,7 +82,7 @@ macro_rules! words {
         pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
-            const WORDS: &[&str] = &[$($word),+];
+            pub const WORDS: &[&str] = &[$($word),+];
 
             pub fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $word),+ }
@@ -99,6 +104,8 @@ macro_rules! words {
         }
     };
 }
+
+pub(super) use words;
 
 words! {
     /// What a tier makes.
@@ -152,6 +159,7 @@ impl Plan {
 impl Resolver<'_> {
     pub(super) fn plan(&mut self, name: &Text, w: &PlanSection) -> Option<Plan> {
         let good_name = self.name(name, "policy");
+        self.not_managed_plan(w);
         let rpo = self.duration(w.rpo.as_ref());
         let rto = self.duration(w.rto.as_ref());
         let keep = self.duration(w.wal.keep.as_ref());
@@ -162,19 +170,32 @@ impl Resolver<'_> {
             }
         }
         let mut copies = BTreeMap::new();
+        let mut sound_copies = true;
         for (copy_name, copy) in &w.copies {
-            if let Some(c) = self.copy(name.get_ref(), copy_name, copy) {
+            let found = self.copy(name.get_ref(), copy_name, copy);
+            sound_copies &= found.is_some();
+            let enabled = self.flag(copy.enabled.as_ref()).unwrap_or(true);
+            if let Some(c) = found.filter(|_| enabled) {
                 copies.insert(copy_name.get_ref().clone(), c);
             }
         }
         let verify = w.verify.as_ref().and_then(|v| self.verify(name.get_ref(), v));
-        let mut plan =
-            Plan { rpo, rto, wal: WalPolicy { keep, required: Required::Any }, tiers, copies, verify };
+        let mut plan = Plan {
+            rpo,
+            rto,
+            wal: WalPolicy { keep, required: Required::Any },
+            tiers,
+            copies,
+            verify,
+            objectives: self.objectives(&w.objectives),
+            drills: self.drills(name.get_ref(), &w.drills),
+            data: self.data_classes(&w.data),
+        };
         let vaults = self.vaults_of(&plan).len();
         // A tier with a problem of its own leaves the number of vaults unknown.
         let sure = plan.tiers.len() == w.tiers.len()
             && !self.left_out_under(&["policies", name.get_ref()])
-            && plan.copies.len() == w.copies.len()
+            && sound_copies
             && !self.left_out_under(&["policies", name.get_ref(), "tiers"])
             && !self.left_out_under(&["policies", name.get_ref(), "copies"]);
         plan.wal.required = self.required(w.wal.required.as_ref(), sure.then_some(vaults));
@@ -209,41 +230,8 @@ impl Resolver<'_> {
     fn tier(&mut self, plan: &str, name: &Text, w: &TierSection) -> Option<Tier> {
         let good_name = self.name(name, "tier");
         let path = ["policies", plan, "tiers", name.get_ref()];
-        const CRON: &str =
-            "Write minute, hour, day of month, month and day of week, such as `\"0 3 * * *\"`.";
-        let schedule = match &w.schedule {
-            None => {
-                self.missing(&path, "schedule", name.span(), CRON);
-                None
-            }
-            Some(s) if is_cron(s.get_ref()) => Some(s.get_ref().clone()),
-            Some(s) => {
-                let fields = s.get_ref().split_whitespace().count();
-                let message = match fields {
-                    5 => format!("`{}` is not a cron schedule", s.get_ref()),
-                    1 => format!("`{}` has 1 field, a cron schedule has 5", s.get_ref()),
-                    _ => format!("`{}` has {fields} fields, a cron schedule has 5", s.get_ref()),
-                };
-                self.problem(s.span(), message, CRON);
-                None
-            }
-        };
-        let timezone = match &w.timezone {
-            None => "UTC".to_string(),
-            Some(z) => {
-                let zone = z.get_ref();
-                let looks = zone.starts_with(|c: char| c.is_ascii_alphabetic())
-                    && zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+-".contains(&b));
-                if !looks {
-                    self.problem(
-                        z.span(),
-                        format!("`{zone}` is not a time zone"),
-                        "Write `UTC` or a name such as `Europe/Copenhagen`.",
-                    );
-                }
-                zone.clone()
-            }
-        };
+        let schedule = self.schedule(&path, w.schedule.as_ref(), name.span());
+        let timezone = self.timezone(w.timezone.as_ref());
         let kind = self.word(w.kind.as_ref()).unwrap_or(Kind::Incremental);
         let vaults = match &w.vaults {
             None if self.was_left_out(&path, "vaults") => None,
@@ -304,6 +292,18 @@ impl Resolver<'_> {
     }
 
     fn verify(&mut self, plan: &str, w: &Spanned<VerifySection>) -> Option<Verify> {
+        let enabled = self.flag(w.get_ref().enabled.as_ref()).unwrap_or(true);
+        let (level, every) = self.level_and_pace(plan, w);
+        let out = Verify { level: level?, every: every? };
+        enabled.then_some(out)
+    }
+
+    /// What native and managed verification have in common.
+    pub(super) fn level_and_pace(
+        &mut self,
+        plan: &str,
+        w: &Spanned<VerifySection>,
+    ) -> (Option<VerifyLevel>, Option<Duration>) {
         let path = ["policies", plan, "verify"];
         let level = match &w.get_ref().level {
             None => {
@@ -319,11 +319,11 @@ impl Resolver<'_> {
             }
             every => self.duration(every.as_ref()),
         };
-        Some(Verify { level: level?, every: every? })
+        (level, every)
     }
 
     /// One of a few words.
-    fn word<T: FromStr<Err = String>>(&mut self, written: Option<&Text>) -> Option<T> {
+    pub(super) fn word<T: FromStr<Err = String>>(&mut self, written: Option<&Text>) -> Option<T> {
         let w = written?;
         match w.get_ref().parse() {
             Ok(v) => Some(v),
@@ -333,10 +333,4 @@ impl Resolver<'_> {
             }
         }
     }
-}
-
-/// Five fields made of what cron fields are made of.
-fn is_cron(s: &str) -> bool {
-    let field = |f: &str| f.bytes().all(|b| b.is_ascii_alphanumeric() || b"*/,-?#".contains(&b));
-    s.split_whitespace().count() == 5 && s.split_whitespace().all(field)
 }

@@ -4,15 +4,17 @@ use super::StorageClass;
 use super::file::{PricesSection, RetrievalSection, S3PricesSection, Text, list};
 use super::locate::nearest;
 use super::resolve::Resolver;
-use crate::prices::Prices;
 use crate::prices::s3::{S3Prices, Speed};
+use crate::prices::{Prices, RdsPrices};
 use std::fmt::Display;
 use std::str::FromStr;
 use toml::Spanned;
 
 impl Resolver<'_> {
     pub(super) fn prices(&mut self, w: &PricesSection) -> Prices {
-        Prices { s3: self.s3_prices(&w.s3) }
+        let s3 = self.s3_prices(&w.s3);
+        let managed = RdsPrices::read(&w.managed, &mut |at, message, hint| self.problem(at, message, hint));
+        Prices { s3, managed }
     }
 
     fn s3_prices(&mut self, w: &S3PricesSection) -> S3Prices {

@@ -4,10 +4,12 @@
 //! instead of stopping. A value that could not be resolved becomes `None` (or its default) *and* a
 //! problem; a policy comes out only when there was no problem at all, so no default can slip in.
 
-use super::file::{Reading, Scalar, Text, list, read};
+use super::env::Lookup;
+use super::file::{PlanSection, PolicyFile, Reading, Scalar, Text, list, read};
 use super::locate::{Position, nearest};
+use super::managed::{VaultPlace, is_managed_place};
 use super::problem::{PolicyError, Problem};
-use super::{Policy, database};
+use super::{Policy, Source, database};
 use crate::id::DatabaseName;
 use crate::time::Duration;
 use std::collections::BTreeMap;
@@ -15,9 +17,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 
-/// See [`Policy::parse`].
-pub fn resolve(text: &str, origin: &Path) -> Result<Policy, PolicyError> {
-    let Reading { file, mistakes, left_out } = read(text);
+/// See [`Policy::parse_with`].
+pub fn resolve(text: &str, origin: &Path, lookup: Lookup<'_>) -> Result<Policy, PolicyError> {
+    let Reading { file, mistakes, left_out, places } = read(text, lookup);
     let mut r = Resolver {
         text,
         origin,
@@ -25,6 +27,8 @@ pub fn resolve(text: &str, origin: &Path) -> Result<Policy, PolicyError> {
         left_out,
         vaults: Vec::new(),
         cold: Vec::new(),
+        managed_places: BTreeMap::new(),
+        managed_vaults: Vec::new(),
         policies: Vec::new(),
     };
     for m in mistakes {
@@ -35,54 +39,89 @@ pub fn resolve(text: &str, origin: &Path) -> Result<Policy, PolicyError> {
     if file.version.is_none() {
         r.missing(&[], "version", 0..0, "Write `version = 1` as the first line.");
     }
-    r.vaults = file.vaults.keys().map(|n| n.get_ref().clone()).collect();
+    let managed =
+        |v: &super::file::VaultSection| v.url.as_ref().is_some_and(|u| is_managed_place(&u.get_ref().0));
+    for (name, v) in &file.vaults {
+        let names = if managed(v) { &mut r.managed_vaults } else { &mut r.vaults };
+        names.push(name.get_ref().clone());
+    }
     r.policies = file.policies.keys().map(|n| n.get_ref().clone()).collect();
 
-    let mut vaults = BTreeMap::new();
+    let mut vaults: BTreeMap<String, super::Vault> = BTreeMap::new();
+    let mut managed_vaults: BTreeMap<String, super::ManagedVault> = BTreeMap::new();
     for (name, section) in &file.vaults {
-        let Some(vault) = r.vault(name, section) else { continue };
-        let place = |url: &str| url.trim_end_matches('/').to_string();
-        let twin = vaults
-            .values()
-            .find(|v: &&super::Vault| place(&v.url) == place(&vault.url) && v.options == vault.options);
+        let twin = if managed(section) {
+            let Some(vault) = r.managed_vault(name, section) else { continue };
+            let same = |v: &&super::ManagedVault| v.place == vault.place && v.account == vault.account;
+            let twin = managed_vaults.values().find(same).map(|v| v.name.clone());
+            r.managed_places.insert(vault.name.clone(), vault.place.clone());
+            managed_vaults.insert(vault.name.clone(), vault);
+            twin
+        } else {
+            let Some(vault) = r.vault(name, section) else { continue };
+            let place = |url: &str| url.trim_end_matches('/').to_string();
+            let same = |v: &&super::Vault| place(&v.url) == place(&vault.url) && v.options == vault.options;
+            let twin = vaults.values().find(same).map(|v| v.name.clone());
+            vaults.insert(vault.name.clone(), vault);
+            twin
+        };
         if let (Some(twin), Some(url)) = (twin, &section.url) {
-            let message = format!("vaults `{}` and `{}` are the same place", twin.name, vault.name);
             r.problem(
                 url.span(),
-                message,
+                format!("vaults `{twin}` and `{}` are the same place", name.get_ref()),
                 "Give each vault a place of its own: two names for one place are one copy.",
             );
         }
-        vaults.insert(vault.name.clone(), vault);
     }
     r.cold = vaults.values().filter(|v| v.is_cold()).map(|v| v.name.clone()).collect();
     let mut policies = BTreeMap::new();
+    let mut managed_plans = BTreeMap::new();
     for (name, section) in &file.policies {
-        if let Some(plan) = r.plan(name, section) {
+        if r.is_managed_plan(&file, name, section) {
+            if let Some(plan) = r.managed_plan(name, section) {
+                managed_plans.insert(name.get_ref().clone(), plan);
+            }
+        } else if let Some(plan) = r.plan(name, section) {
             policies.insert(name.get_ref().clone(), plan);
         }
     }
     let mut databases: BTreeMap<DatabaseName, super::Database> = BTreeMap::new();
     for (name, section) in &file.databases {
         let Some(mut db) = r.database(name, section) else { continue };
-        let plan = policies.get(&db.policy);
-        db.vault_names = plan.map_or_else(|| r.hot_vaults(), |p| r.vaults_of(p));
-        if r.hot_vaults().is_empty()
-            && matches!(db.source, super::Source::Postgres { .. })
-            && !r.left_out_at_top()
-        {
-            r.problem(name.span(), "there is no vault for this database", "Add a `[vaults.local]` section.");
+        if db.managed.is_none() {
+            let plan = policies.get(&db.policy);
+            db.vault_names = plan.map_or_else(|| r.hot_vaults(), |p| r.vaults_of(p));
+            if r.hot_vaults().is_empty() && !r.left_out_at_top() {
+                r.problem(
+                    name.span(),
+                    "there is no vault for this database",
+                    "Add a `[vaults.local]` section.",
+                );
+            }
         }
         databases.insert(db.name.clone(), db);
     }
     let state_dir = r.path(file.state_dir.as_ref());
     let tuning = r.tuning(&file.tuning);
+    let limits = r.limits(&file.limits);
     let prices = r.prices(&file.prices);
 
     if !r.problems.is_empty() {
         return Err(r.into_error());
     }
-    Ok(Policy { origin: origin.to_path_buf(), state_dir, databases, vaults, policies, tuning, prices })
+    Ok(Policy {
+        origin: origin.to_path_buf(),
+        state_dir,
+        databases,
+        vaults,
+        managed_vaults,
+        policies,
+        managed_plans,
+        tuning,
+        limits,
+        prices,
+        places,
+    })
 }
 
 /// Collects problems while the nouns resolve themselves.
@@ -91,10 +130,14 @@ pub(super) struct Resolver<'a> {
     origin: &'a Path,
     problems: Vec<Problem>,
     left_out: Vec<Vec<String>>,
-    /// The names of all vaults written, resolvable or not.
+    /// The names of all native vaults written, resolvable or not.
     pub(super) vaults: Vec<String>,
     /// Those of them that are cold.
     pub(super) cold: Vec<String>,
+    /// Where the managed vaults that could be resolved are.
+    pub(super) managed_places: BTreeMap<String, VaultPlace>,
+    /// The names of all vaults of the managed plane that are written.
+    pub(super) managed_vaults: Vec<String>,
     /// The names of all policies written, resolvable or not.
     pub(super) policies: Vec<String>,
 }
@@ -104,6 +147,42 @@ impl Resolver<'_> {
         let Position { line, column } = Position::of(self.text, at.start);
         let file = self.origin.to_path_buf();
         self.problems.push(Problem { file, line, column, message: message.into(), hint: hint.into_hint() });
+    }
+
+    /// Complains of keys that are written where they mean nothing.
+    pub(super) fn misplaced<const N: usize>(
+        &mut self,
+        keys: [(&str, Option<Range<usize>>); N],
+        what: &str,
+        hint: &str,
+    ) {
+        for (key, span) in keys {
+            if let Some(span) = span {
+                self.problem(span, format!("`{key}` {what}"), hint);
+            }
+        }
+    }
+
+    /// Whether the databases that follow this plan are managed; of one that nobody follows, what it says.
+    fn is_managed_plan(&mut self, file: &PolicyFile, name: &Text, w: &PlanSection) -> bool {
+        let follows = file
+            .databases
+            .values()
+            .filter(|d| d.policy.as_ref().is_some_and(|p| p.get_ref() == name.get_ref()));
+        let sources = follows.filter_map(|d| Source::parse(&d.source.as_ref()?.get_ref().0).ok());
+        let (managed, native): (Vec<Source>, Vec<Source>) = sources.partition(|s| s.managed().is_some());
+        if !managed.is_empty() && !native.is_empty() {
+            self.problem(
+                name.span(),
+                format!("policy `{}` is followed by native and by managed databases", name.get_ref()),
+                "Make a policy for each: they go to different vaults and keep their log in different ways.",
+            );
+        }
+        let named = |v: &Text| self.managed_vaults.contains(v.get_ref());
+        let to_managed =
+            w.tiers.values().filter_map(|t| t.vaults.as_ref()).flat_map(|v| v.get_ref()).any(named)
+                || w.copies.values().filter_map(|c| c.to.as_ref()).any(named);
+        !managed.is_empty() || (native.is_empty() && (w.pitr.is_some() || to_managed))
     }
 
     fn into_error(mut self) -> PolicyError {
@@ -168,7 +247,34 @@ impl Resolver<'_> {
     }
 
     pub(super) fn known_vault(&mut self, name: &Text) -> Option<String> {
+        if self.managed_vaults.contains(name.get_ref()) {
+            self.problem(
+                name.span(),
+                format!(
+                    "vault `{}` is of the managed plane, and this policy is for native databases",
+                    name.get_ref()
+                ),
+                "Name a vault that holdfast writes, such as `file:///…` or `s3://…`.",
+            );
+            return None;
+        }
         let known = self.vaults.clone();
+        self.known(name, "vault", "vaults", &known)
+    }
+
+    pub(super) fn known_managed_vault(&mut self, name: &Text) -> Option<String> {
+        if self.vaults.contains(name.get_ref()) {
+            self.problem(
+                name.span(),
+                format!(
+                    "holdfast writes to vault `{}` itself, and this policy is for managed databases",
+                    name.get_ref()
+                ),
+                "Name a vault `snapshots://REGION` or `aws-backup://REGION/VAULT`.",
+            );
+            return None;
+        }
+        let known = self.managed_vaults.clone();
         self.known(name, "vault", "vaults", &known)
     }
 

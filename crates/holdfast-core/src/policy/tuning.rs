@@ -1,9 +1,11 @@
 //! How much of the host Holdfast may use: [`Tuning`].
 
-use super::file::TuningSection;
+use super::file::{Named, Scalar, TuningSection};
 use super::resolve::Resolver;
+use crate::limits::Limits;
 use crate::size::ByteSize;
 use crate::time::Duration;
+use toml::Spanned;
 
 /// `[tuning]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,10 @@ impl Default for Tuning {
 }
 
 impl Resolver<'_> {
+    pub(super) fn limits(&mut self, w: &Named<Spanned<Scalar>>) -> Limits {
+        Limits::read(w, &mut |at, message, hint| self.problem(at, message, hint))
+    }
+
     pub(super) fn tuning(&mut self, w: &TuningSection) -> Tuning {
         let mut out = Tuning::default();
         if let Some(n) = &w.workers {

@@ -143,7 +143,10 @@ fn parse_url(text: &str) -> Result<(String, Vec<(String, String)>), Refusal> {
     if !SCHEMES.contains(&scheme) {
         let hint = match nearest(scheme, SCHEMES) {
             Some(k) => format!("Did you mean `{k}://`?"),
-            None => format!("The kinds of vault are {}.", list(&SCHEMES)),
+            None => format!(
+                "The kinds of vault are {}; for managed databases `snapshots` and `aws-backup`.",
+                list(&SCHEMES)
+            ),
         };
         return Err((format!("`{scheme}://` is not a kind of vault"), hint));
     }
@@ -200,6 +203,17 @@ impl Resolver<'_> {
     pub(super) fn vault(&mut self, name: &Text, w: &VaultSection) -> Option<Vault> {
         let good_name = self.name(name, "vault");
         let path = ["vaults", name.get_ref()];
+        self.misplaced(
+            [
+                ("account", w.account.as_ref().map(Spanned::span)),
+                ("profile", w.profile.as_ref().map(Spanned::span)),
+                ("role", w.role.as_ref().map(Spanned::span)),
+                ("backup-role", w.backup_role.as_ref().map(Spanned::span)),
+                ("kms-key", w.kms_key.as_ref().map(Spanned::span)),
+            ],
+            "is for vaults of the managed plane (snapshots://, aws-backup://)",
+            "Take it out; what the object store needs to know goes into `options`.",
+        );
         let mut options = BTreeMap::new();
         let mut url = None;
         match &w.url {
@@ -302,6 +316,16 @@ impl Resolver<'_> {
                 "Take `lock` out, or use a bucket with Object Lock.",
             );
         }
+        let l = w.get_ref();
+        self.misplaced(
+            [
+                ("min", l.min.as_ref().map(Spanned::span)),
+                ("max", l.max.as_ref().map(Spanned::span)),
+                ("grace", l.grace.as_ref().map(Spanned::span)),
+            ],
+            "is for the lock of a vault of AWS Backup",
+            EXAMPLE,
+        );
         let path = [path, &["lock"]].concat();
         let mode = match &w.get_ref().mode {
             None => {

@@ -1,6 +1,7 @@
 //! Writing policy files: a new one for `holdfast init` ([`NewPolicy::render`]), or one more
 //! database in an existing one ([`add_database`]).
 
+use super::env::Lookup;
 use super::file::{Reading, read};
 use super::locate::Position;
 use super::problem::{PolicyError, Problem};
@@ -126,14 +127,19 @@ impl NewDatabase<'_> {
 ///
 /// Refused when `text` is not a sound policy, when it has a database of that name already, or when
 /// the result would not be sound; `origin` is for messages and relative paths.
-pub fn add_database(text: &str, origin: &Path, new: &NewDatabase<'_>) -> Result<String, PolicyError> {
-    let before = Policy::parse(text, origin)?;
+pub fn add_database(
+    text: &str,
+    origin: &Path,
+    new: &NewDatabase<'_>,
+    lookup: Lookup<'_>,
+) -> Result<String, PolicyError> {
+    let before = Policy::parse_with(text, origin, lookup)?;
     let problem = |at: usize, message: String, hint: &str| {
         let Position { line, column } = Position::of(text, at);
         Problem { file: origin.to_path_buf(), line, column, message, hint: Some(hint.to_string()) }
     };
     if before.databases.contains_key(new.name) {
-        let Reading { file, .. } = read(text);
+        let Reading { file, .. } = read(text, lookup);
         let at = file.as_ref().and_then(|f| place_of(f, new.name)).unwrap_or(0);
         let message = format!("database `{}` is already here", new.name);
         return Err(problem(at, message, "Choose another name, or change the section by hand.").into());
@@ -160,7 +166,7 @@ pub fn add_database(text: &str, origin: &Path, new: &NewDatabase<'_>) -> Result<
     out.push_str(newline);
     out.push_str(&new.table(plan).replace('\n', newline));
     // Also catches `databases = { … }`, to which TOML allows no further table.
-    Policy::parse(&out, origin)?;
+    Policy::parse_with(&out, origin, lookup)?;
     Ok(out)
 }
 

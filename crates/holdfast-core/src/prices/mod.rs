@@ -1,10 +1,13 @@
 //! What providers charge and how long they take: dated figures, for estimates before something is spent.
 //!
-//! Each table starts with the list prices of one region, as of one date ([`s3`]), and takes over what
+//! Each table starts with the list prices of one region, as of one date ([`s3`], [`RdsPrices`]), and takes over what
 //! `[prices]` of the policy says. They are estimates for a plan, not a bill: no discounts, no taxes, no
 //! transfer. `docs/guide/cold.md` names the source of every figure.
 
+mod rds;
 pub mod s3;
+
+pub use rds::{AS_OF, Price, RdsPrices, TABLE};
 
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -14,6 +17,8 @@ use std::ops::{Add, AddAssign};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Prices {
     pub s3: s3::S3Prices,
+    /// `[prices.managed.REGION]`
+    pub managed: RdsPrices,
 }
 
 /// US dollars.

@@ -19,14 +19,14 @@ pub enum Every {
 /// One hour, day, week, month or year. Later ones compare greater; only those of one [`Every`] and
 /// one time zone can be compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Period {
+pub(crate) struct Period {
     number: i64,
     /// For people.
     pub(super) name: String,
 }
 
 impl Every {
-    pub(super) const ALL: [Every; 5] = [Every::Hour, Every::Day, Every::Week, Every::Month, Every::Year];
+    pub(crate) const ALL: [Every; 5] = [Every::Hour, Every::Day, Every::Week, Every::Month, Every::Year];
 
     /// As the policy spells it.
     pub fn as_str(self) -> &'static str {
@@ -40,7 +40,7 @@ impl Every {
     }
 
     /// How many periods `keep` asks for.
-    pub(super) fn wanted(self, keep: &Keep) -> u32 {
+    pub(crate) fn wanted(self, keep: &Keep) -> u32 {
         match self {
             Every::Hour => keep.hourly,
             Every::Day => keep.daily,
@@ -62,7 +62,7 @@ impl Every {
     }
 
     /// The period that `t` falls in.
-    pub(super) fn period(self, t: Timestamp, zone: &TimeZone) -> Period {
+    pub(crate) fn period(self, t: Timestamp, zone: &TimeZone) -> Period {
         let z = t.to_zoned(zone.clone());
         let (year, month, day) = (i64::from(z.year()), i64::from(z.month()), i64::from(z.day()));
         let (number, name) = match self {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(super) fn check(ctx: &Context, stocks: &[Stock]) -> Vec<Line> {
     let mut lines = Vec::new();
-    let pause = ctx.plan.tiers.values().map(|t| longest_pause(&t.schedule)).min();
+    let pause = longest_pause(&ctx.plan);
     let newest = |s: &Stock| s.newest.as_ref().map(|p| p.stop_time);
     let source = stocks.first().filter(|s| s.known).and_then(newest);
     for c in ctx.plan.copies.values() {

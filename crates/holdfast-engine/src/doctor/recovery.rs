@@ -46,7 +46,7 @@ pub(super) async fn check(ctx: &Context, stocks: &[Stock], live: Option<&Live>, 
         if let Some(l) = live {
             lines.push(same_cluster(l.server.system_identifier, &stock.clusters, ctx.db.name.as_str()));
         }
-        let pause = ctx.plan.tiers.values().map(|t| longest_pause(&t.schedule)).min();
+        let pause = longest_pause(&ctx.plan);
         lines.push(newest_point(newest.map(|p| p.finished_at), now, pause));
         lines.push(damaged_pages(newest));
         lines.extend(last_run(stock.last_failure.as_ref(), newest.map(|p| p.started_at)));

@@ -12,29 +12,31 @@
 //! A snapshot that failed is removed, because it counts against the quota and restores nothing.
 
 use super::journal::{Ended, Operation, Outline};
-use super::names::{Parts, snapshot_name};
 use super::wait::Answer;
 use super::{Managed, observed, operation};
 use crate::error::{EngineError, Result};
 use holdfast_core::managed::{
     Database, ErrorKind, NewSnapshot, Snapshot, SnapshotRef, Source, Tags, tags as keys,
 };
-use jiff::Timestamp;
+use holdfast_core::policy::managed::{IdParts, IdPattern};
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 const VERB: &str = "backup";
 
 /// What is asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// A tier of the policy; `None` for one made by hand, which no rule but its own tags expires.
     pub tier: Option<String>,
-    /// Pattern of the name; [`super::names::DEFAULT_PATTERN`] if empty.
-    pub pattern: String,
+    /// Of its name.
+    pub pattern: IdPattern,
     /// The policy's and the command line's.
     pub tags: Tags,
     /// Why it is made.
     pub note: String,
+    /// Until its end, which no rule decides; `None`: until somebody removes it.
+    pub keep_for: Option<SignedDuration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,11 +94,11 @@ pub async fn run(m: &Managed, request: &Request) -> Result<Report> {
     let database = ready(m).await?;
     let now = Timestamp::now();
     let snapshot =
-        SnapshotRef { engine: m.source.engine, region: m.source.region.clone(), id: name(m, request, now)? };
+        SnapshotRef { engine: m.source.engine, region: m.source.region.clone(), id: name(m, request, now) };
     let state = State {
         source: m.source.clone(),
         snapshot,
-        tags: tags(m, request, &database),
+        tags: tags(m, request, &database, now),
         tier: request.tier.clone(),
         next: Step::Create,
         made: None,
@@ -110,16 +112,21 @@ pub(super) fn under_way(outlines: &[Outline]) -> impl Iterator<Item = &str> {
     outlines.iter().filter(|o| o.verb == VERB).filter_map(|o| o.state["snapshot"]["id"].as_str())
 }
 
-fn name(m: &Managed, request: &Request, at: Timestamp) -> Result<String> {
-    let pattern = match request.pattern.as_str() {
-        "" => super::names::DEFAULT_PATTERN,
-        p => p,
+/// RDS takes 255 characters (API reference, CreateDBSnapshot), DocumentDB 63: a name that fits both.
+const NAME_MAX: usize = 63;
+
+fn name(m: &Managed, request: &Request, at: Timestamp) -> String {
+    let parts = IdParts {
+        id: &m.source.id,
+        database: m.name.as_str(),
+        tier: request.tier.as_deref().unwrap_or("manual"),
+        note: &request.note,
+        region: m.source.region.as_str(),
     };
-    let tier = request.tier.as_deref().unwrap_or("manual");
-    snapshot_name(pattern, Parts { db: m.name.as_str(), source: &m.source.id, tier, at })
+    request.pattern.render(&parts, at, NAME_MAX)
 }
 
-fn tags(m: &Managed, request: &Request, database: &Database) -> Tags {
+fn tags(m: &Managed, request: &Request, database: &Database, now: Timestamp) -> Tags {
     let mut tags = request.tags.clone();
     tags.set(keys::DATABASE, m.name.as_str());
     tags.set(keys::SOURCE, &database.resource_id);
@@ -128,6 +135,9 @@ fn tags(m: &Managed, request: &Request, database: &Database) -> Tags {
     }
     if !request.note.is_empty() {
         tags.set(keys::NOTE, &request.note);
+    }
+    if let Some(end) = request.keep_for.and_then(|d| now.checked_add(d).ok()) {
+        tags.set(keys::EXPIRES, &end.to_string());
     }
     tags
 }

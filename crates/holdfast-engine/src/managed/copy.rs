@@ -194,7 +194,7 @@ pub(super) fn in_use(outlines: &[Outline]) -> impl Iterator<Item = &str> {
 }
 
 /// When the data was as the snapshot shows it.
-pub(super) fn moment(s: &Snapshot) -> Option<Timestamp> {
+pub fn moment(s: &Snapshot) -> Option<Timestamp> {
     s.tags.get(keys::TAKEN).and_then(|t| t.parse().ok()).or(s.taken).or(s.created)
 }
 

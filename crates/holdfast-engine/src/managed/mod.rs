@@ -9,6 +9,11 @@
 //! | make a new database of what was kept | [`restore`] |
 //! | show that it can be restored, and what is in it | [`verify`] |
 //! | remove what is past its end of life | [`reap`] |
+//! | which way out of an incident | [`recover`] |
+//! | the application to another database, and back | [`cutover`] |
+//! | deleting what was replaced, with a last snapshot | [`retire`] |
+//! | what the policy says, per region | [`tiers`] |
+//! | the record of all changes | [`changes`] |
 //!
 //! The provider does the work, behind the ports of [`holdfast_core::managed`]; here is the order of the steps,
 //! what is checked before each, and what is left if one fails. Every verb is an operation in the
@@ -18,17 +23,22 @@
 //! else's snapshot is counted or removed.
 
 pub mod backup;
+pub mod changes;
 pub mod copy;
+pub mod cutover;
 pub mod expire;
 pub mod holdings;
 pub mod journal;
 pub mod names;
 pub mod observed;
 pub mod reap;
+pub mod recover;
 mod remove;
 pub mod restore;
+pub mod retire;
 #[cfg(test)]
 mod testing;
+pub mod tiers;
 pub mod verify;
 pub mod wait;
 

@@ -9,8 +9,10 @@ import json
 
 from .. import arns, paging
 from ..registry import action
+from ..credentials import Caller
 from ..wire.errors import AwsError
 from ..wire.query import parse_time
+from ..world import Context
 from . import resources
 from .errors import bad, missing
 
@@ -109,6 +111,8 @@ def _restore(ctx, job, point, wanted, cluster, identifier):
     def failed(fault):
         fault = fault or {}
         job.end(ctx, fault.get("state", "FAILED"), fault.get("message", "The restore job failed."))
+    # AWS Backup acts as the role, not as the caller.
+    ctx = Context(ctx.world, Caller(None, ctx.account, job.role), ctx.region)
     name = (clusters if cluster else instances).check_new(ctx, wanted[identifier])
     hooks = {"kind": "restore-job", "on_ready": ready, "on_fail": failed}
     module = cluster_restore if cluster else restore

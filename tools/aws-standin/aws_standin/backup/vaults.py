@@ -7,6 +7,7 @@ Minimum and maximum retention count for new jobs. A vault that holds recovery po
 """
 
 import json
+import re
 
 from .. import arns, keys, paging
 from ..registry import action
@@ -68,6 +69,8 @@ def by_arn(ctx, arn):
 def ensure(ctx, name):
     """For fixtures: the vault, made when it is not there."""
     if name not in ctx.backup.vaults:
+        if not re.fullmatch(r"[\w-]{2,50}", name):
+            raise bad(f"Invalid vault name: {name}")
         ctx.backup.vaults[name] = Vault(ctx, name, keys.managed(ctx, "backup"))
     return ctx.backup.vaults[name]
 

@@ -308,6 +308,7 @@ def start_replication(ctx, p):
     if encrypted and not p.get("KmsKeyId"):
         raise combination("KmsKeyId must be specified for an encrypted source DB instance.")
     key = keys.resolve(ctx, p["KmsKeyId"]) if encrypted else None
+    keys.authorise(ctx, key)
     days = settings.retention(p.get("BackupRetentionPeriod", 7), cluster=True)
     backup = AutomatedBackup(ctx, "auto-backup", source, None, days)
     backup.source_tags = settings.tags(p.get("Tags"))

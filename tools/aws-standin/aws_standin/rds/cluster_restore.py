@@ -36,7 +36,9 @@ def _key(ctx, p, held):
     """The key of the new cluster; a plain source may be encrypted on the way, never the reverse."""
     if held and not keys.usable(ctx, held):
         raise AwsError("KMSKeyNotAccessibleFault", f"The KMS key [{held}] of the source is not enabled or not accessible.")
-    return keys.resolve(ctx, p["KmsKeyId"]) if p.get("KmsKeyId") else held
+    key = keys.resolve(ctx, p["KmsKeyId"]) if p.get("KmsKeyId") else held
+    keys.authorise(ctx, key)
+    return key
 
 
 def find_snapshot(ctx, text):

@@ -174,6 +174,7 @@ def create(ctx, p):
     view["StorageEncrypted"] = p.get("StorageEncrypted", False)
     if view["StorageEncrypted"]:
         view["KmsKeyId"] = keys.resolve(ctx, p["KmsKeyId"]) if p.get("KmsKeyId") else keys.managed(ctx)
+        keys.authorise(ctx, view["KmsKeyId"])
     vpc = placement(ctx, p, view, engine, version)
     return {"DBCluster": show(ctx, add(ctx, name, view, vpc, settings.tags(p.get("Tags"))))}
 

@@ -116,6 +116,7 @@ def copy_snapshot(ctx, p):
         raise AwsError("InvalidDBSnapshotStateFault", f"The source snapshot {source.name} is not in the available state. (status: {source.status})")
     _check_flight(ctx, ctx.rds.snapshots, ctx.world.config.quotas["copies-in-flight"], "SnapshotQuotaExceededFault")
     key = _key(ctx, source, p, source.view.get("Encrypted"))
+    keys.authorise(ctx, key)
     return {"DBSnapshot": snapshots.show(ctx, start(ctx, source, name, "manual", key, _tags(p, source)))}
 
 
@@ -127,4 +128,5 @@ def copy_cluster_snapshot(ctx, p):
         raise AwsError("InvalidDBClusterSnapshotStateFault", f"The source snapshot {source.name} is not in the available state. (status: {source.status})")
     _check_flight(ctx, ctx.rds.cluster_snapshots, ctx.world.config.quotas["cluster-copies-in-flight"], "SnapshotQuotaExceededFault")
     key = _key(ctx, source, p, source.view.get("StorageEncrypted"))
+    keys.authorise(ctx, key)
     return {"DBClusterSnapshot": cluster_snapshots.show(ctx, start(ctx, source, name, "manual", key, _tags(p, source)))}

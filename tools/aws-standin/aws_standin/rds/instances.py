@@ -162,6 +162,7 @@ def encrypt(ctx, p, view):
     view["StorageEncrypted"] = p.get("StorageEncrypted", False)
     if view["StorageEncrypted"]:
         view["KmsKeyId"] = keys.resolve(ctx, p["KmsKeyId"]) if p.get("KmsKeyId") else keys.managed(ctx)
+        keys.authorise(ctx, view["KmsKeyId"])
 
 
 def _member(ctx, name, engine, p, tags):

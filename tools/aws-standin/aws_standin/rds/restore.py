@@ -70,6 +70,7 @@ def restore_snapshot(ctx, name, snapshot, p, kind="restore", on_ready=None, on_f
     if view.get("KmsKeyId"):
         if not keys.usable(ctx, view["KmsKeyId"]):
             raise AwsError("KMSKeyNotAccessibleFault", f"The KMS key [{view['KmsKeyId']}] of the snapshot is not enabled or not accessible.")
+        keys.authorise(ctx, view["KmsKeyId"])
     # Without a class the restore gets the source's, which is seldom what a test restore wants to pay.
     new = _view(ctx, p, view, snapshot.source_class, view["Engine"], view["EngineVersion"], view["AllocatedStorage"], view["Encrypted"], view.get("KmsKeyId"))
     tags = settings.tags(p.get("Tags"))
@@ -147,6 +148,7 @@ def restore_backup(ctx, name, backup, source, p, kind="restore", on_ready=None, 
     if backup.key:
         if not keys.usable(ctx, backup.key):
             raise AwsError("KMSKeyNotAccessibleFault", f"The KMS key [{backup.key}] of the automated backup is not enabled or not accessible.")
+        keys.authorise(ctx, backup.key)
     new = _view(ctx, p, view, view["DBInstanceClass"], view["Engine"], view["EngineVersion"], view["AllocatedStorage"], view["StorageEncrypted"], backup.key)
     lineage = [backup.arn, backup.source_arn, backup.resource_id]
     instance = instances.add(ctx, name, new, settings.tags(p.get("Tags")), kind=kind, origin=lineage, on_ready=on_ready, on_fail=on_fail)

@@ -44,7 +44,13 @@ impl Site {
 
     /// A finished snapshot by Holdfast; its name.
     pub(crate) async fn snapshot(&self) -> String {
-        let request = backup::Request { tags: Tags::default(), ..backup::Request::default() };
+        let request = backup::Request {
+            tier: None,
+            pattern: "{db}-{tier}-%Y%m%d-%H%M%S".parse().unwrap(),
+            tags: Tags::default(),
+            note: String::new(),
+            keep_for: None,
+        };
         backup::run(&self.m, &request).await.unwrap().snapshot.at.id
     }
 

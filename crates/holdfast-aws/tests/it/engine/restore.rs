@@ -2,10 +2,7 @@
 
 use super::Site;
 use holdfast_core::ExitCode;
-use holdfast_core::managed::{
-    AutomatedBackups, BackupVaults, Databases, Deletion, FinalSnapshot, NewVault, Operation, Scaling, Tags,
-    tags,
-};
+use holdfast_core::managed::{Deletion, FinalSnapshot, NewVault, Operation, Scaling, Tags, tags};
 use holdfast_engine::managed::journal::Ended;
 use holdfast_engine::managed::restore::{self, At, Overrides, Request, What};
 use jiff::SignedDuration;

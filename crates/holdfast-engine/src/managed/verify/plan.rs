@@ -5,7 +5,6 @@ use super::connect::Password;
 use super::evidence::Level;
 use super::{Request, begun};
 use crate::error::{EngineError, Result};
-use crate::managed::names::clean;
 use crate::managed::{Managed, restore};
 use holdfast_core::managed::{Engine, Scaling, tags as keys};
 use holdfast_core::time::{Duration as Span, short};
@@ -121,6 +120,13 @@ fn name(db: &str, now: Timestamp) -> String {
     let db: String = clean(db).chars().take(24).collect();
     let tail = format!("{:04x}", rand::random::<u16>());
     clean(&format!("verify-{db}-{}-{tail}", now.strftime("%m%d%H%M%S")))
+}
+
+/// Lower case; what an identifier does not take becomes a hyphen, and hyphens stand alone.
+fn clean(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let parts = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|p| !p.is_empty());
+    parts.collect::<Vec<_>>().join("-")
 }
 
 /// An address or a network, and not all of them.

@@ -1,0 +1,182 @@
+//! How the application gets to a restored database: [`CutoverStep`]s, done in order, undone in reverse.
+
+use super::Engine;
+use super::database::dress;
+use super::written::CutoverSection;
+use crate::policy::file::{Named, Text};
+use crate::policy::resolve::Resolver;
+use crate::time::Duration;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use toml::Spanned;
+
+/// `[[databases.NAME.cutover]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutoverStep {
+    pub to: Move,
+    /// A URL that must answer with success after this step.
+    pub health: Option<String>,
+    /// How long it may take until it does.
+    pub health_within: Duration,
+}
+
+/// What a step changes. `{endpoint}`, `{reader}`, `{port}` and `{id}` in values stand for the new database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Move {
+    /// Registers the new target with an RDS Proxy and takes the old one out.
+    Proxy { name: String, target_group: String },
+    /// A CNAME record.
+    Route53 { zone: String, record: String, ttl: u32 },
+    /// Fields of a JSON secret in Secrets Manager; the version before stays.
+    Secret { id: String, keys: BTreeMap<String, String> },
+    /// Environment of a workload, then a rollout.
+    Kubernetes { workload: String, namespace: String, env: BTreeMap<String, String>, scale: bool },
+    /// The old one gets another name, the new one its name.
+    Rename,
+    /// Own programs; both get the new and the old endpoint in the environment.
+    Command { run: Vec<String>, undo: Vec<String> },
+}
+
+const KINDS: &str = "Write one of `proxy`, `route53`, `secret`, `kubernetes`, `rename = true` and `command`.";
+const PLACEHOLDERS: [&str; 4] = ["endpoint", "reader", "port", "id"];
+
+impl Resolver<'_> {
+    pub(super) fn cutover(
+        &mut self,
+        engine: Engine,
+        database: &str,
+        w: &[Spanned<CutoverSection>],
+    ) -> Vec<CutoverStep> {
+        let mut out = Vec::new();
+        for (i, step) in w.iter().enumerate() {
+            // A misspelt key has been reported; what it meant is not known.
+            let sure = !self.left_out_under(&["databases", database, "cutover", &i.to_string()]);
+            out.extend(self.step(engine, step, sure));
+        }
+        out
+    }
+
+    fn step(&mut self, engine: Engine, spanned: &Spanned<CutoverSection>, sure: bool) -> Option<CutoverStep> {
+        let (w, at) = (spanned.get_ref(), spanned.span());
+        let rename = self.flag(w.rename.as_ref()).unwrap_or(false);
+        let kinds = [
+            w.proxy.is_some(),
+            w.route53.is_some(),
+            w.secret.is_some(),
+            w.kubernetes.is_some(),
+            rename,
+            w.command.is_some(),
+        ];
+        if kinds.iter().filter(|k| **k).count() != 1 {
+            if sure {
+                self.problem(at, "a step of the cutover changes exactly one thing", KINDS);
+            }
+            return None;
+        }
+        self.strangers(w);
+        let text = |t: &Option<Text>| t.as_ref().map(|t| t.get_ref().clone());
+        let to = if let Some(name) = text(&w.proxy) {
+            if engine == Engine::DocDb {
+                self.problem(
+                    at,
+                    "DocumentDB has no proxy",
+                    "Use `route53`, `secret`, `kubernetes` or `command`.",
+                );
+            }
+            Move::Proxy { name, target_group: text(&w.target_group).unwrap_or_else(|| "default".into()) }
+        } else if let Some(zone) = text(&w.route53) {
+            let Some(record) = text(&w.record) else {
+                self.problem(at, "`record` is missing", "Write the name that the application connects to.");
+                return None;
+            };
+            let ttl = self.duration(w.ttl.as_ref()).map_or(60, |d| u32::try_from(d.0).unwrap_or(u32::MAX));
+            Move::Route53 { zone, record, ttl }
+        } else if let Some(id) = text(&w.secret) {
+            let mut keys = self.placeholders(&w.keys);
+            if keys.is_empty() {
+                keys.insert("host".into(), "{endpoint}".into());
+            }
+            Move::Secret { id, keys }
+        } else if let Some(workload) = text(&w.kubernetes) {
+            if workload.split_once('/').is_none_or(|(kind, name)| kind.is_empty() || name.is_empty()) {
+                self.problem(
+                    at.clone(),
+                    "this is no workload",
+                    "Write for example `kubernetes = \"deployment/backend\"`.",
+                );
+            }
+            let env = self.placeholders(&w.env);
+            if env.is_empty() {
+                let hint = "Write for example `env = { DATABASE_HOST = \"{endpoint}\" }`.";
+                self.problem(at, "this step changes no variable", hint);
+            }
+            let namespace = text(&w.namespace).unwrap_or_else(|| "default".into());
+            Move::Kubernetes { workload, namespace, env, scale: self.flag(w.scale.as_ref()).unwrap_or(false) }
+        } else if rename {
+            Move::Rename
+        } else {
+            let words =
+                |c: &Option<Spanned<Vec<Text>>>| c.as_ref().map(|c| dress(c.get_ref())).unwrap_or_default();
+            let (run, undo) = (words(&w.command), words(&w.undo));
+            if run.is_empty() || undo.is_empty() {
+                self.problem(
+                    at,
+                    "a command of the cutover needs an `undo`",
+                    "Write the program that takes it back: `undo = [\"/usr/local/bin/point-back\"]`.",
+                );
+            }
+            Move::Command { run, undo }
+        };
+        let health_within = self.duration(w.health_within.as_ref()).unwrap_or(Duration(300));
+        if let Some(h) = &w.health
+            && !(h.get_ref().starts_with("https://") || h.get_ref().starts_with("http://"))
+        {
+            self.problem(
+                h.span(),
+                "`health` is not a URL",
+                "Write for example `https://api.example.com/health`.",
+            );
+        }
+        Some(CutoverStep { to, health: text(&w.health), health_within })
+    }
+
+    /// Keys that belong to another kind of step.
+    fn strangers(&mut self, w: &CutoverSection) {
+        let first = |m: &Named<Text>| m.first_key_value().map(|(k, _)| k.span());
+        let keys: [(&str, Option<Range<usize>>, bool); 8] = [
+            ("target-group", w.target_group.as_ref().map(Spanned::span), w.proxy.is_some()),
+            ("record", w.record.as_ref().map(Spanned::span), w.route53.is_some()),
+            ("ttl", w.ttl.as_ref().map(Spanned::span), w.route53.is_some()),
+            ("keys", first(&w.keys), w.secret.is_some()),
+            ("namespace", w.namespace.as_ref().map(Spanned::span), w.kubernetes.is_some()),
+            ("env", first(&w.env), w.kubernetes.is_some()),
+            ("scale", w.scale.as_ref().map(Spanned::span), w.kubernetes.is_some()),
+            ("undo", w.undo.as_ref().map(Spanned::span), w.command.is_some()),
+        ];
+        for (key, span, fits) in keys {
+            if let (Some(span), false) = (span, fits) {
+                self.problem(span, format!("`{key}` does not belong to this kind of step"), "Take it out.");
+            }
+        }
+    }
+
+    fn placeholders(&mut self, w: &Named<Text>) -> BTreeMap<String, String> {
+        let mut out = BTreeMap::new();
+        for (key, value) in w {
+            let mut rest = value.get_ref().as_str();
+            while let Some((_, after)) = rest.split_once('{') {
+                let name = after.split('}').next().unwrap_or("");
+                if !PLACEHOLDERS.contains(&name) {
+                    self.problem(
+                        value.span(),
+                        format!("`{{{name}}}` is not known here"),
+                        "Write `{endpoint}`, `{reader}`, `{port}` or `{id}`.",
+                    );
+                }
+                rest = after;
+            }
+            out.insert(key.get_ref().clone(), value.get_ref().clone());
+        }
+        out
+    }
+}

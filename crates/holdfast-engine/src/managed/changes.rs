@@ -1,0 +1,80 @@
+//! Every call that changes something at a provider, in a file that is only appended to: [`ChangeFile`].
+//!
+//! `state-dir/changes.log`, one JSON object a line: before a call is sent (`attempted`) and when its outcome is known
+//! (`done`, `adopted`, `failed`). An attempt that cannot be written down is not made. CloudTrail forgets after 90
+//! days (provider rules X25); this file is the user's own.
+//!
+//! Crash: an `attempted` line without a second one means that nobody knows whether it happened. A line that was cut
+//! stays as it is, and the next one begins on a line of its own.
+
+use crate::error::{EngineError, Result};
+use holdfast_core::managed::{Change, ChangeLog};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// The log of this host.
+#[derive(Debug)]
+pub struct ChangeFile {
+    file: Mutex<File>,
+}
+
+impl ChangeFile {
+    pub fn open(state_dir: &Path) -> Result<Self> {
+        let path = state_dir.join("changes.log");
+        let open = || {
+            let mut file =
+                std::fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
+            let mut last = [0];
+            if file.seek(SeekFrom::End(-1)).is_ok() && file.read(&mut last)? == 1 && last != *b"\n" {
+                file.write_all(b"\n")?;
+            }
+            Ok(file)
+        };
+        let file = open().map_err(EngineError::io("open", &path))?;
+        Ok(ChangeFile { file: Mutex::new(file) })
+    }
+}
+
+impl ChangeLog for ChangeFile {
+    fn record(&self, change: &Change) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(change)?;
+        line.push(b'\n');
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        // One write: another process may append as well.
+        file.write_all(&line)?;
+        file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_core::managed::Outcome;
+
+    #[test]
+    fn lines_are_added_and_a_cut_one_spoils_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let change = Change {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            region: None,
+            action: "rds:CreateDBSnapshot".into(),
+            resource: "shop-1".into(),
+            operation: Some("op".into()),
+            request_id: None,
+            outcome: Outcome::Attempted,
+        };
+        ChangeFile::open(dir.path()).unwrap().record(&change).unwrap();
+        let path = dir.path().join("changes.log");
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"at\":").unwrap();
+        ChangeFile::open(dir.path()).unwrap().record(&change).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        for i in [0, 2] {
+            assert_eq!(serde_json::from_str::<Change>(lines[i]).unwrap(), change);
+        }
+    }
+}

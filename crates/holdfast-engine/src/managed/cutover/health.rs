@@ -1,0 +1,40 @@
+//! Whether the application is well: a URL answers with success.
+
+use crate::error::{EngineError, Result};
+use crate::managed::Managed;
+use std::time::{Duration, Instant};
+
+/// A single answer may come from a process that has not noticed yet: this many in a row count.
+const IN_A_ROW: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Asks until it is well three times running, or the time is over.
+pub async fn wait(m: &Managed, url: &str, within: Duration) -> Result<()> {
+    let client = reqwest::Client::builder().timeout(ANSWER).build();
+    let client = client.map_err(|e| EngineError::failed(format!("cannot ask `{url}`: {e}"), ""))?;
+    let begun = Instant::now();
+    let (mut well, mut last) = (0, String::from("not asked yet"));
+    while well < IN_A_ROW {
+        match client.get(url).send().await {
+            Ok(r) if r.status().is_success() => well += 1,
+            Ok(r) => (well, last) = (0, r.status().to_string()),
+            Err(e) => (well, last) = (0, e.without_url().to_string()),
+        }
+        if well >= IN_A_ROW {
+            break;
+        }
+        if m.monitor.cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        if begun.elapsed() >= within {
+            return Err(EngineError::failed(
+                format!("`{url}` is not well after {} s: {last}", within.as_secs()),
+                "health-within of the step sets for how long it is asked",
+            ));
+        }
+        m.monitor.phase(&format!("health of {url}: {}", if well > 0 { "well" } else { last.as_str() }));
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}

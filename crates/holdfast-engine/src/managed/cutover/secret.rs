@@ -1,0 +1,45 @@
+//! Fields of a JSON secret lead to another database. The version before stays in Secrets Manager.
+
+use crate::error::{EngineError, Result};
+use crate::managed::Managed;
+use holdfast_core::Secret;
+use holdfast_core::managed::Operation;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// The secret as an object: what RDS itself and most applications keep there.
+pub fn object(id: &str, value: &Secret) -> Result<Map<String, Value>> {
+    match serde_json::from_slice(value.expose_bytes()) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        // The parser's message would quote the secret.
+        _ => Err(EngineError::refused(
+            format!("secret `{id}` is no JSON object, so it has no fields to change"),
+            "use a command step for it",
+        )),
+    }
+}
+
+pub async fn write(m: &Managed, id: &str, keys: &BTreeMap<String, String>, op: &Operation) -> Result<()> {
+    let now = m.cloud.secret(&m.source.region, id).await?;
+    let mut fields = object(id, &now.value)?;
+    for (key, text) in keys {
+        // A port that was a number stays one.
+        let number = fields.get(key).is_some_and(Value::is_number);
+        let value = match text.parse::<u64>() {
+            Ok(n) if number => Value::from(n),
+            _ => Value::from(text.as_str()),
+        };
+        fields.insert(key.clone(), value);
+    }
+    let text = Secret::new(Value::Object(fields).to_string());
+    if text.expose_bytes() != now.value.expose_bytes() {
+        m.cloud.put_secret(&m.source.region, id, &text, op).await?;
+    }
+    Ok(())
+}
+
+pub async fn put_back(m: &Managed, id: &str, version: &str, op: &Operation) -> Result<()> {
+    let was = m.cloud.secret_version(&m.source.region, id, version).await?;
+    m.cloud.put_secret(&m.source.region, id, &was.value, op).await?;
+    Ok(())
+}
