@@ -27,13 +27,14 @@ impl Site {
     /// `source` is one of the world's.
     pub(crate) async fn new(name: &str, source: &str) -> Site {
         let world = World::new(name).await;
+        let (cloud, _) = crate::common::client(&world.aws, "test").await;
         let dir = tempfile::tempdir().unwrap();
         let monitor = Arc::new(Collect::default());
         let step = Duration::from_millis(20);
         let m = Managed {
             name: "shop".parse().unwrap(),
             source: source.parse().unwrap(),
-            cloud: Arc::new(world.cloud.clone()) as Arc<dyn Cloud>,
+            cloud: Arc::new(cloud) as Arc<dyn Cloud>,
             journal: Journal::open(dir.path()).unwrap(),
             state: State::open(dir.path().to_path_buf()).unwrap(),
             monitor: monitor.clone(),
@@ -46,7 +47,7 @@ impl Site {
     pub(crate) async fn snapshot(&self) -> String {
         let request = backup::Request {
             tier: None,
-            pattern: "{db}-{tier}-%Y%m%d-%H%M%S".parse().unwrap(),
+            pattern: "{id}-{tier}-%Y%m%d-%H%M%S".parse().unwrap(),
             tags: Tags::default(),
             note: String::new(),
             keep_for: None,

@@ -1,9 +1,7 @@
 //! The reaper: what is past its end goes, everything else stays.
 
 use super::Site;
-use holdfast_core::managed::{
-    Databases, Networks, NewSecurityGroup, NewSnapshot, Operation, SnapshotRef, Snapshots, Tags, tags,
-};
+use holdfast_core::managed::{NewSecurityGroup, NewSnapshot, Operation, SnapshotRef, Tags, tags};
 use holdfast_engine::managed::reap::{self, Thing};
 use holdfast_engine::managed::restore::{self, Request, What};
 use jiff::{SignedDuration, Timestamp};
