@@ -7,6 +7,7 @@
 use crate::error::{PgError, Result};
 use crate::settings::{Settings, env, home};
 use crate::tls::Tls;
+use holdfast_core::Secret;
 use std::time::Duration;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, NoTls, Row, types::ToSql};
@@ -158,6 +159,18 @@ impl Session {
         let settings = Settings::read(conninfo)?;
         let mut c = configure(&settings)?;
         c.dbname(database);
+        Self::open(c, &settings).await
+    }
+
+    /// Connects to `database` with a password that comes from elsewhere, such as a secrets manager: a conninfo
+    /// never holds one.
+    pub async fn connect_with(conninfo: &str, database: &str, password: Option<&Secret>) -> Result<Self> {
+        let settings = Settings::read(conninfo)?;
+        let mut c = configure(&settings)?;
+        c.dbname(database);
+        if let Some(p) = password {
+            c.password(p.expose_bytes());
+        }
         Self::open(c, &settings).await
     }
 

@@ -3,6 +3,7 @@
 mod backup;
 mod common;
 mod connect;
+mod engine;
 mod faults;
 mod moto;
 mod restores;

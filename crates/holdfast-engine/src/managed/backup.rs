@@ -13,7 +13,7 @@
 
 use super::journal::{Ended, Operation, Outline};
 use super::wait::Answer;
-use super::{Managed, operation};
+use super::{Managed, observed, operation};
 use crate::error::{EngineError, Result};
 use holdfast_core::managed::{
     Database, ErrorKind, NewSnapshot, Snapshot, SnapshotRef, Source, Tags, tags as keys,
@@ -147,7 +147,7 @@ async fn ready(m: &Managed) -> Result<Database> {
     let what = format!("source `{}`", m.source);
     m.pace
         .until(&what, &*m.monitor, async || {
-            let d = m.cloud.describe(&m.source).await?;
+            let d = observed::look(m).await?.database;
             if d.status.is_stopped() || d.status.is_deleting() {
                 return Ok(Answer::Failed(format!("it is `{}`: AWS takes no snapshot of it", d.status)));
             }

@@ -23,6 +23,7 @@ use crate::state::write_atomic;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -115,6 +116,12 @@ impl Journal {
         let mut all = self.outlines(&self.dir.join("ended"))?;
         all.retain(|r| r.verb == verb && r.database == database);
         Ok(all)
+    }
+
+    /// The ids of all operations of a verb that have ended, of any database.
+    pub fn ended_ids(&self, verb: &str) -> Result<BTreeSet<String>> {
+        let all = self.outlines(&self.dir.join("ended"))?;
+        Ok(all.into_iter().filter(|r| r.verb == verb).map(|r| r.id).collect())
     }
 
     /// Goes on with one.

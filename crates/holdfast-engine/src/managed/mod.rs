@@ -6,6 +6,9 @@
 //! | bring snapshots to another region | [`copy`] |
 //! | what there is, in all regions | [`holdings`] |
 //! | what the rules keep, and removing the rest | [`expire`] |
+//! | make a new database of what was kept | [`restore`] |
+//! | show that it can be restored, and what is in it | [`verify`] |
+//! | remove what is past its end of life | [`reap`] |
 //! | which way out of an incident | [`recover`] |
 //! | the application to another database, and back | [`cutover`] |
 //! | deleting what was replaced, with a last snapshot | [`retire`] |
@@ -27,9 +30,16 @@ pub mod expire;
 pub mod holdings;
 pub mod journal;
 pub mod names;
+pub mod observed;
+pub mod reap;
 pub mod recover;
+mod remove;
+pub mod restore;
 pub mod retire;
+#[cfg(test)]
+mod testing;
 pub mod tiers;
+pub mod verify;
 pub mod wait;
 
 use crate::context::Context;

@@ -1,0 +1,458 @@
+//! What is in the copy: counted, compared and checked over sessions with it.
+//!
+//! Rows are counted with COUNT(*): the statistics of a server are not in its backups, and say nothing about a copy
+//! (provider rules X40). Foreign keys are not listed but followed: rows of the child are looked up in the parent.
+//! amcheck compares each B-tree with its table. All of that shares one time limit; what was not reached is said.
+//!
+//! A fault is something that is not as it should be; a note is something that was not looked at, or is worth knowing.
+
+use super::connect::Access;
+use super::evidence::{Asked, DatabaseEvidence, Evidence, TableCount};
+use crate::error::{EngineError, Result};
+use holdfast_core::Monitor;
+use holdfast_core::time::{Duration as Span, short};
+use holdfast_pg::PgError;
+use holdfast_pg::connect::Session;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+/// For everything but the caller's own questions.
+const DEFAULT_SECONDS: u64 = 900;
+/// For each of the caller's questions.
+const QUESTION: Duration = Duration::from_secs(300);
+/// Most faults are one fault seen many times.
+const MAX_FAULTS: usize = 50;
+/// RDS's own, which lets nobody in.
+const NOT_OURS: &str = "rdsadmin";
+
+/// What to look at, beside what is always looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct Checks {
+    /// All, if none is named. One that is named and absent is a fault.
+    pub databases: Vec<String>,
+    pub assertions: Vec<Assertion>,
+    pub fresh: Vec<Fresh>,
+    /// Time for counting, foreign keys and amcheck together; seconds. 900 if it is not given.
+    pub seconds: Option<u64>,
+}
+
+/// A query whose first column of its first row must be true, or at least a number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Assertion {
+    pub name: String,
+    /// The first of [`Checks::databases`] if none is named, else `postgres`.
+    #[serde(default)]
+    pub database: Option<String>,
+    pub sql: String,
+    /// `None`: the answer must be `true`.
+    #[serde(default)]
+    pub at_least: Option<i64>,
+}
+
+/// The newest value of a column must be close to the moment that was restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Fresh {
+    #[serde(default)]
+    pub database: Option<String>,
+    /// With its schema, as SQL writes it.
+    pub table: String,
+    pub column: String,
+    /// How far the newest may lie behind the moment.
+    pub within: Span,
+}
+
+/// The time that is left.
+struct Budget {
+    end: Instant,
+    said: bool,
+}
+
+impl Budget {
+    fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    fn over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// Lets the server end the next statement in time.
+    async fn limit(&self, s: &Session) -> Result<(), PgError> {
+        s.batch(&format!("set statement_timeout = {}", self.left().as_millis().max(1))).await
+    }
+}
+
+/// Names of the databases in which a session is opened: L3 is one in each.
+pub async fn databases(first: &Session, checks: &Checks, evidence: &mut Evidence) -> Result<Vec<String>> {
+    evidence.server_version = Some(first.text("show server_version").await?);
+    let rows = first
+        .rows(
+            "select datname::text from pg_database where datallowconn and not datistemplate and datname <> $1 \
+             order by 1",
+            &[&NOT_OURS],
+        )
+        .await?;
+    let there: Vec<String> = rows.iter().filter_map(|r| r.try_get(0).ok()).collect();
+    if checks.databases.is_empty() {
+        return Ok(there);
+    }
+    let (found, absent): (Vec<String>, Vec<String>) =
+        checks.databases.iter().cloned().partition(|d| there.contains(d));
+    evidence.faults.extend(absent.iter().map(|d| format!("there is no database `{d}`")));
+    Ok(found)
+}
+
+/// Looks at everything. Faults go into the evidence; an error is one that keeps us from looking.
+pub async fn run(
+    access: &Access,
+    names: &[String],
+    checks: &Checks,
+    moment: Option<Timestamp>,
+    monitor: &dyn Monitor,
+    evidence: &mut Evidence,
+) -> Result<()> {
+    let seconds = checks.seconds.unwrap_or(DEFAULT_SECONDS);
+    let mut budget = Budget { end: Instant::now() + Duration::from_secs(seconds), said: false };
+    // What somebody asked for comes first: the time limit is for the rest.
+    for a in &checks.assertions {
+        let database = database_of(&a.database, checks);
+        let asked = assertion(access, database, a).await?;
+        take(evidence, asked);
+    }
+    for f in &checks.fresh {
+        let database = database_of(&f.database, checks);
+        let asked = fresh(access, database, f, moment, evidence).await?;
+        take(evidence, asked);
+    }
+    for name in names {
+        monitor.phase(&format!("checking the content of {name}"));
+        let s = access.open(name).await?;
+        let mut found = DatabaseEvidence { name: name.clone(), ..DatabaseEvidence::default() };
+        count(&s, &mut found, &mut budget, monitor, evidence).await?;
+        foreign_keys(&s, &mut found, &mut budget, monitor, evidence).await?;
+        amcheck(&s, &mut found, &mut budget, monitor, evidence).await?;
+        evidence.databases.push(found);
+    }
+    let (tables, rows) =
+        evidence.databases.iter().fold((0, 0), |(t, r), d| (t + d.tables.len(), r + d.rows()));
+    if tables == 0 {
+        fault(evidence, "the copy has no table at all".into());
+    } else if rows == 0 && evidence.databases.iter().all(|d| d.tables.iter().all(|t| t.rows.is_some())) {
+        fault(evidence, format!("the copy has {tables} tables and not one row"));
+    }
+    Ok(())
+}
+
+fn database_of<'a>(named: &'a Option<String>, checks: &'a Checks) -> &'a str {
+    named.as_deref().or(checks.databases.first().map(String::as_str)).unwrap_or("postgres")
+}
+
+fn take(evidence: &mut Evidence, asked: Asked) {
+    if !asked.holds {
+        fault(evidence, format!("{}: {}", asked.name, asked.found));
+    }
+    evidence.asked.push(asked);
+}
+
+fn fault(evidence: &mut Evidence, text: String) {
+    if evidence.faults.len() < MAX_FAULTS {
+        evidence.faults.push(text);
+    }
+}
+
+/// The first column of the first row, as text.
+async fn ask(access: &Access, database: &str, sql: &str) -> Result<Result<Option<String>, String>, PgError> {
+    let s = match access.open(database).await {
+        Ok(s) => s,
+        Err(PgError::Connect { why, .. }) => return Ok(Err(format!("no session in `{database}`: {why}"))),
+        Err(e) => return Err(e),
+    };
+    // Whoever wrote the query did so for an ordinary session; it changes nothing.
+    let settings = format!(
+        "reset search_path; set timezone = 'UTC'; set default_transaction_read_only = on; \
+         set statement_timeout = {}",
+        QUESTION.as_millis()
+    );
+    s.batch(&settings).await?;
+    let wrapped = format!("select v::text from (\n{}\n) as t(v)", sql.trim().trim_end_matches(';'));
+    match s.rows(&wrapped, &[]).await {
+        Ok(rows) => Ok(Ok(rows.first().and_then(|r| r.try_get::<_, Option<String>>(0).ok().flatten()))),
+        Err(PgError::Query { why, .. }) => Ok(Err(why)),
+        Err(e) => Err(e),
+    }
+}
+
+async fn assertion(access: &Access, database: &str, a: &Assertion) -> Result<Asked> {
+    let asked = |holds, found| Asked { name: a.name.clone(), holds, found };
+    Ok(match ask(access, database, &a.sql).await? {
+        Err(why) => asked(false, format!("the query failed: {why}")),
+        Ok(None) => asked(false, "no row, or null".into()),
+        Ok(Some(text)) => {
+            let (holds, wanted) = judge(&text, a.at_least);
+            asked(holds, if holds { text } else { format!("found {text}, wanted {wanted}") })
+        }
+    })
+}
+
+fn judge(text: &str, at_least: Option<i64>) -> (bool, String) {
+    match at_least {
+        None => (matches!(text, "t" | "true"), "true".into()),
+        Some(n) => (text.parse::<f64>().is_ok_and(|v| v >= n as f64), format!("at least {n}")),
+    }
+}
+
+async fn fresh(
+    access: &Access,
+    database: &str,
+    f: &Fresh,
+    moment: Option<Timestamp>,
+    evidence: &mut Evidence,
+) -> Result<Asked> {
+    let name = format!("newest {}.{}", f.table, f.column);
+    let asked = |holds, found| Asked { name: name.clone(), holds, found };
+    let column = f.column.replace('"', "\"\"");
+    let sql = format!(
+        "select (extract(epoch from max(\"{column}\")::timestamptz) * 1000000)::bigint from {}",
+        f.table
+    );
+    let newest = match ask(access, database, &sql).await? {
+        Err(why) => return Ok(asked(false, format!("the query failed: {why}"))),
+        Ok(None) => return Ok(asked(false, "the table is empty".into())),
+        Ok(Some(text)) => text.parse().ok().and_then(|us: i64| Timestamp::from_microsecond(us).ok()),
+    };
+    let Some(newest) = newest else { return Ok(asked(false, "it is no time".into())) };
+    let Some(moment) = moment else {
+        evidence.notes.push(format!("{name} is {}; the moment of the copy is not known", short(newest)));
+        return Ok(asked(true, short(newest)));
+    };
+    let (holds, text) = judge_fresh(newest, moment, f.within);
+    if newest > moment {
+        // Rows of the future: an application's own dates, or a moment that is not what it says (rules X33).
+        evidence.notes.push(format!("{name} is {}, after the moment {}", short(newest), short(moment)));
+    }
+    Ok(asked(holds, text))
+}
+
+fn judge_fresh(newest: Timestamp, moment: Timestamp, within: Span) -> (bool, String) {
+    let behind = moment.duration_since(newest).as_secs().max(0).unsigned_abs();
+    if behind <= within.0 {
+        return (true, short(newest));
+    }
+    let text = format!("{} is {} before the moment {}", short(newest), Span(behind), short(moment));
+    (false, format!("{text}, more than {within}"))
+}
+
+/// What a statement under the time limit gave.
+enum Limited<T> {
+    Done(T),
+    Refused(String),
+    TimeUp,
+}
+
+/// Runs a statement within the budget; the first column of its rows, which is text. A lost connection is an error: the copy is gone.
+async fn limited(s: &Session, sql: &str, budget: &Budget) -> Result<Limited<Vec<String>>> {
+    if budget.over() {
+        return Ok(Limited::TimeUp);
+    }
+    budget.limit(s).await?;
+    match s.rows(sql, &[]).await {
+        Ok(rows) => {
+            let first = rows.iter().map(|r| r.try_get::<_, Option<String>>(0).ok().flatten());
+            Ok(Limited::Done(first.map(Option::unwrap_or_default).collect()))
+        }
+        Err(PgError::Query { .. }) if budget.over() => Ok(Limited::TimeUp),
+        Err(PgError::Query { why, .. }) => Ok(Limited::Refused(why)),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn time_up(what: &str, name: &str, budget: &mut Budget, evidence: &mut Evidence) {
+    if !std::mem::replace(&mut budget.said, true) {
+        evidence.notes.push(format!("the time was up at {what} of {name}: the rest was not looked at"));
+    }
+}
+
+fn stop_if_asked(monitor: &dyn Monitor) -> Result<()> {
+    if monitor.cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
+}
+
+const TABLES: &str = "select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+    where (c.relkind = 'r' or c.relkind = 'm' and c.relispopulated) and c.relpersistence <> 't' and n.nspname <> 'information_schema' \
+    and n.nspname !~ '^pg_' order by pg_relation_size(c.oid), 1";
+
+async fn count(
+    s: &Session,
+    found: &mut DatabaseEvidence,
+    budget: &mut Budget,
+    monitor: &dyn Monitor,
+    evidence: &mut Evidence,
+) -> Result<()> {
+    // A policy on a table would hide rows from a count.
+    s.batch("set row_security = off").await?;
+    for r in s.rows(TABLES, &[]).await? {
+        stop_if_asked(monitor)?;
+        let Ok(table) = r.try_get::<_, String>(0) else { continue };
+        let rows = match limited(s, &format!("select count(*)::text from only {table}"), budget).await? {
+            Limited::Done(rows) => rows.first().and_then(|n| n.parse().ok()),
+            Limited::Refused(why) => {
+                fault(evidence, format!("{}: {table} cannot be read: {why}", found.name));
+                None
+            }
+            Limited::TimeUp => {
+                time_up("the tables", &found.name, budget, evidence);
+                None
+            }
+        };
+        found.tables.push(TableCount { table, rows });
+    }
+    Ok(())
+}
+
+const FOREIGN_KEYS: &str = "select c.conname::text, c.conrelid::regclass::text, c.convalidated, \
+    c.confrelid::regclass::text, \
+    (select string_agg(format('p.%I = c.%I', y.attname, x.attname), ' and ') \
+       from unnest(c.conkey, c.confkey) as k(f, t) \
+       join pg_attribute x on x.attrelid = c.conrelid and x.attnum = k.f \
+       join pg_attribute y on y.attrelid = c.confrelid and y.attnum = k.t), \
+    (select string_agg(format('c.%I is not null', x.attname), ' and ') \
+       from unnest(c.conkey) as k(f) join pg_attribute x on x.attrelid = c.conrelid and x.attnum = k.f) \
+    from pg_constraint c where c.contype = 'f' and c.conparentid = 0 order by pg_relation_size(c.conrelid), 1";
+
+async fn foreign_keys(
+    s: &Session,
+    found: &mut DatabaseEvidence,
+    budget: &mut Budget,
+    monitor: &dyn Monitor,
+    evidence: &mut Evidence,
+) -> Result<()> {
+    for r in s.rows(FOREIGN_KEYS, &[]).await? {
+        stop_if_asked(monitor)?;
+        let text = |i: usize| r.try_get::<_, Option<String>>(i).ok().flatten().unwrap_or_default();
+        let (key, child, parent, equal, set) = (text(0), text(1), text(3), text(4), text(5));
+        found.foreign_keys += 1;
+        // One that nobody validated promises nothing about old rows, in the source as in the copy.
+        if r.try_get::<_, bool>(2).is_ok_and(|valid| !valid) {
+            found.foreign_keys_not_valid += 1;
+            evidence.notes.push(format!("{}: foreign key {key} of {child} is not validated", found.name));
+            continue;
+        }
+        let orphans = format!(
+            "select '1' from {child} c where {set} and not exists (select 1 from {parent} p where {equal}) limit 1"
+        );
+        match limited(s, &orphans, budget).await? {
+            Limited::Done(rows) => {
+                found.foreign_keys_checked += 1;
+                if !rows.is_empty() {
+                    fault(
+                        evidence,
+                        format!(
+                            "{}: {child} has rows without the row of {parent} that {key} asks for",
+                            found.name
+                        ),
+                    );
+                }
+            }
+            Limited::Refused(why) => {
+                evidence.notes.push(format!("{}: {key} could not be followed: {why}", found.name));
+            }
+            Limited::TimeUp => time_up("the foreign keys", &found.name, budget, evidence),
+        }
+    }
+    Ok(())
+}
+
+const AMCHECK: &str = "select n.nspname::text, x.name is not null from (select 1) o \
+    left join pg_available_extensions x on x.name = 'amcheck' \
+    left join pg_extension e on e.extname = 'amcheck' left join pg_namespace n on n.oid = e.extnamespace";
+
+const INDEXES: &str = "select c.oid::regclass::text, c.oid::text from pg_index i \
+    join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam where a.amname = 'btree' \
+    and i.indisready and i.indisvalid and c.relkind = 'i' and c.relpersistence <> 't' \
+    order by pg_relation_size(c.oid), 1";
+
+async fn amcheck(
+    s: &Session,
+    found: &mut DatabaseEvidence,
+    budget: &mut Budget,
+    monitor: &dyn Monitor,
+    evidence: &mut Evidence,
+) -> Result<()> {
+    let indexes = s.rows(INDEXES, &[]).await?;
+    found.indexes = indexes.len() as u64;
+    let row = s.row(AMCHECK, &[]).await?;
+    let schema = match (row.try_get::<_, Option<String>>(0).ok().flatten(), row.try_get(1)) {
+        (Some(schema), _) => schema,
+        (None, Ok(true)) => {
+            // The copy is thrown away: an extension in it harms nobody.
+            match s
+                .batch("create schema holdfast_verify; create extension amcheck schema holdfast_verify")
+                .await
+            {
+                Ok(()) => "holdfast_verify".to_string(),
+                Err(PgError::Query { why, .. }) => {
+                    evidence.notes.push(format!("{}: amcheck was not used: {why}", found.name));
+                    return Ok(());
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        _ => {
+            evidence.notes.push(format!("{}: amcheck was not used: the server does not have it", found.name));
+            return Ok(());
+        }
+    };
+    let schema = schema.replace('"', "\"\"");
+    for r in indexes {
+        stop_if_asked(monitor)?;
+        let (Ok(index), Ok(oid)) = (r.try_get::<_, String>(0), r.try_get::<_, String>(1)) else { continue };
+        let sql = format!("select \"{schema}\".bt_index_check({oid}::oid::regclass, true)::text");
+        match limited(s, &sql, budget).await? {
+            Limited::Done(_) => found.indexes_checked += 1,
+            Limited::Refused(why) if why.contains("permission denied") => {
+                evidence.notes.push(format!("{}: amcheck was not used: {why}", found.name));
+                return Ok(());
+            }
+            Limited::Refused(why) => fault(evidence, format!("{}: index {index}: {why}", found.name)),
+            Limited::TimeUp => {
+                time_up("the indexes", &found.name, budget, evidence);
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assertions_are_true_or_large_enough() {
+        for (text, at_least, holds) in [
+            ("true", None, true),
+            ("t", None, true),
+            ("false", None, false),
+            ("1", None, false),
+            ("10", Some(10), true),
+            ("9.99", Some(10), false),
+            ("many", Some(1), false),
+        ] {
+            assert_eq!(judge(text, at_least).0, holds, "{text} {at_least:?}");
+        }
+    }
+
+    #[test]
+    fn freshness_counts_from_the_moment_and_not_from_now() {
+        let t = |s: &str| s.parse::<Timestamp>().unwrap();
+        let moment = t("2020-01-02T00:00:00Z");
+        let day = Span(86_400);
+        assert!(judge_fresh(t("2020-01-01T00:00:00Z"), moment, day).0);
+        let (holds, text) = judge_fresh(t("2019-12-31T23:59:59Z"), moment, day);
+        assert!(!holds && text.contains("more than 1d"), "{text}");
+        assert!(judge_fresh(t("2020-01-03T00:00:00Z"), moment, day).0);
+    }
+}
