@@ -109,6 +109,14 @@ pub enum Command {
         #[arg(long, value_name = "SPAN")]
         wait_for: Option<String>,
     },
+    /// Remove temporary databases, snapshots and security groups at the provider that are past their end of life
+    Reap {
+        /// Only in the regions of this database
+        database: Option<String>,
+        /// Do it; without it, only the plan is shown
+        #[arg(long)]
+        yes: bool,
+    },
     /// Which ways out of an incident there are for a managed database, from what is really there
     Recover(RecoverArgs),
     /// Check every setting that could make backup or recovery fail
@@ -280,8 +288,10 @@ pub struct HoldArgs {
 pub struct RestoreArgs {
     pub database: Option<String>,
     /// The directory to restore into (empty, or not there yet; with --delta, a stopped data directory)
-    #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "to_id")]
+    pub to: Option<PathBuf>,
+    #[command(flatten)]
+    pub managed: ManagedRestoreArgs,
     /// Over the directory that is there: rewrite what differs, remove what is not in the point
     #[arg(long)]
     pub delta: bool,
@@ -360,9 +370,56 @@ pub struct RestoreArgs {
     /// With --retrieve: wait so long, such as 12h; 0s asks and does not wait [default: twice the usual time]
     #[arg(long, value_name = "SPAN", requires = "retrieve")]
     pub retrieve_for: Option<String>,
-    /// With --retrieve: do it, though it costs money
-    #[arg(long, requires = "retrieve")]
+    /// With --retrieve, or of a managed database: do it, though it costs money
+    #[arg(long)]
     pub yes: bool,
+}
+
+/// What is for databases that a provider runs. `--at` takes a time with its zone, or `latest`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Managed databases")]
+pub struct ManagedRestoreArgs {
+    /// The new instance or cluster; nothing that exists is ever overwritten
+    #[arg(long, value_name = "ID", conflicts_with = "to")]
+    pub to_id: Option<String>,
+    /// Its region [default: the source's]
+    #[arg(long, value_name = "REGION", requires = "to_id")]
+    pub region: Option<String>,
+    /// From this snapshot, by name or ARN
+    #[arg(long, value_name = "ID", requires = "to_id", conflicts_with = "at")]
+    pub from_snapshot: Option<String>,
+    /// From the newest snapshot of the region
+    #[arg(long, requires = "to_id", conflicts_with_all = ["at", "from_snapshot"])]
+    pub newest_snapshot: bool,
+    /// With --at: of a database that is gone, by the ARN of its automated backup or its resource id
+    #[arg(long, value_name = "ARN", requires = "to_id", conflicts_with_all = ["from_snapshot", "newest_snapshot"])]
+    pub from_automated: Option<String>,
+    /// Take the nearest moment if the one asked for cannot be reached
+    #[arg(long, requires = "to_id")]
+    pub nearest: bool,
+    /// Instance class instead of the source's
+    #[arg(long, value_name = "CLASS", requires = "to_id")]
+    pub class: Option<String>,
+    /// How many instances a cluster gets
+    #[arg(long, value_name = "N", requires = "to_id")]
+    pub instances: Option<u32>,
+    /// Capacity of Serverless v2: 0.5-8
+    #[arg(long, value_name = "MIN-MAX", requires = "to_id")]
+    pub acu: Option<String>,
+    #[arg(long, value_name = "NAME", requires = "to_id")]
+    pub subnet_group: Option<String>,
+    #[arg(long = "security-group", value_name = "ID", requires = "to_id")]
+    pub security_groups: Vec<String>,
+    #[arg(long, value_name = "NAME", requires = "to_id")]
+    pub parameter_group: Option<String>,
+    #[arg(long, value_name = "NAME", requires = "to_id")]
+    pub option_group: Option<String>,
+    /// If a step fails, remove what was made
+    #[arg(long, requires = "to_id")]
+    pub remove_on_failure: bool,
+    /// How long to wait for the provider [default: 6h]
+    #[arg(long, value_name = "SPAN", requires = "to_id")]
+    pub wait_for: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

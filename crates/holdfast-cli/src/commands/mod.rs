@@ -42,6 +42,10 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Recover(a) => managed::recover::recover(cli, a).await,
         Command::List { database } => list::list(cli, database.as_deref()).await,
         Command::Show { point } => list::show(cli, point).await,
+        Command::Restore(a) if is_managed(cli, a.database.as_deref()) => {
+            managed::restore::restore(cli, a).await
+        }
+        Command::Reap { database, yes } => managed::reap::reap(cli, database.as_deref(), *yes).await,
         Command::Restore(a) => restore::run(cli, a).await,
         Command::Wal(w) => wal::run(cli, w).await,
         Command::Verify(a) => verify::run(cli, a).await,

@@ -18,7 +18,13 @@ use std::path::PathBuf;
 
 pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
     let (ctx, progress) = context(cli, a.database.as_deref())?;
-    let mut o = RestoreOptions::new(std::path::absolute(&a.to)?, program()?);
+    let Some(to) = &a.to else {
+        return Err(failure::usage(
+            format!("`{}` is no managed database", ctx.db.name),
+            "restore it into a directory: --to DIR",
+        ));
+    };
+    let mut o = RestoreOptions::new(std::path::absolute(to)?, program()?);
     o.target = target(a)?;
     o.timeline = match a.timeline.as_str() {
         "latest" => TimelineChoice::Latest,

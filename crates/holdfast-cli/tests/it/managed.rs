@@ -355,6 +355,8 @@ fn cutover_and_the_end_of_the_old_one() {
     assert!(error_of(&p.hf.run(&["--json", "retire", "shop"]).expect_code(13)).1.contains("policy protects"));
     let _ = p.aws.control("seed", Some(json!({ "instances": [{ "DBInstanceIdentifier": "other" }] })));
     assert!(error_of(&p.hf.run(&["--json", "retire", "other"]).expect_code(13)).1.contains("not replaced"));
+    // The quarantine of this policy is a second.
+    std::thread::sleep(Duration::from_millis(1500));
     let _ = p.hf.run(&["retire", &aside]).ok().says("nothing was changed");
     let gone = p.hf.run(&["--json", "retire", &aside, "--yes"]).ok().json();
     let last = gone["final_snapshot"]["at"]["id"].as_str().expect("a final snapshot");
@@ -383,4 +385,40 @@ fn a_cutover_that_is_not_well_goes_back() {
         let text = std::fs::read_to_string(entry.expect("entry").path()).expect("record");
         assert!(!text.contains("hush"), "{text}");
     }
+}
+
+/// X15, X17, X18: to a new one, with the source's settings, to a moment that exists; also when the source is gone.
+#[test]
+fn restored_to_a_new_instance() {
+    let p = plane("managed-restore", "rds://us-east-1/shop", "");
+    let _ = p.backup(&[]);
+    let text = |args: &[&str], code| error_of(&p.hf.run(args).expect_code(code));
+    let own = text(&["--json", "restore", "shop", "--to-id", "shop", "--at", "latest"], 13);
+    assert!(own.1.contains("shop"), "{own:?}");
+    let ago = text(&["--json", "restore", "shop", "--to-id", "new", "--at", "10 minutes ago"], 2);
+    assert!(ago.2.contains("incident"), "{ago:?}");
+    let far = text(&["--json", "restore", "shop", "--to-id", "new", "--at", "1999-01-01T00:00:00Z"], 13);
+    assert!(far.2.contains("--nearest"), "{far:?}");
+    let none = text(&["--json", "restore", "shop", "--to", "here", "--at", "latest"], 2);
+    assert!(none.2.contains("--to-id"), "{none:?}");
+
+    let plan = p.hf.run(&["--json", "restore", "shop", "--to-id", "new", "--at", "latest"]).ok().json();
+    assert_eq!(plan["plan"]["target"]["source"], "rds://us-east-1/new", "{plan:#}");
+    assert_eq!(p.aws.count("rds:RestoreDBInstanceToPointInTime"), 0, "a plan makes nothing");
+    let done =
+        p.hf.run(&["--json", "restore", "shop", "--to-id", "new", "--at", "latest", "--yes"]).ok().json();
+    assert!(done["restore"]["endpoint"]["host"].is_string(), "{done:#}");
+    assert_eq!(p.aws.count("rds:RestoreDBInstanceToPointInTime"), 1);
+
+    // The source is deleted with its backups kept: its name finds nothing, its past is there.
+    let _ = boto(
+        &p.aws,
+        "boto3.client('rds').delete_db_instance(DBInstanceIdentifier='shop', SkipFinalSnapshot=True, \
+         DeleteAutomatedBackups=False)",
+    );
+    let _ = p.aws.control("settle", Some(json!({})));
+    let again = ["--json", "restore", "shop", "--to-id", "risen", "--at", "latest", "--yes"];
+    let done = p.hf.run(&again).ok().json();
+    assert!(done["restore"]["endpoint"]["host"].is_string(), "{done:#}");
+    let _ = p.hf.run(&["reap"]).ok();
 }

@@ -98,7 +98,7 @@ impl ManagedError {
     pub fn hint(&self) -> Option<String> {
         Some(match &self.kind {
             ErrorKind::NotFound => {
-                "Check the identifier and the region; `holdfast list --live` shows what is there.".into()
+                "Check the identifier and the region; `holdfast list` shows what is there.".into()
             }
             ErrorKind::AlreadyExists => "Choose another name: something else has this one.".into(),
             ErrorKind::WrongState { .. } => {

@@ -6,7 +6,9 @@ pub mod copy;
 pub mod cutover;
 pub mod expire;
 pub mod list;
+pub mod reap;
 pub mod recover;
+pub mod restore;
 pub mod retire;
 
 use super::context;

@@ -41,11 +41,20 @@ async fn rename(m: &Managed, id: &str, from: &Source, to: &Source) -> Result<()>
         m.cloud.modify(from, &change).await?;
     }
     m.pace
-        .until(&format!("rename to `{}`", to.id), &*m.monitor, async || match m.cloud.describe(to).await {
-            Ok(d) if d.resource_id == id => Ok(Answer::of(&d.status, None, ())),
-            Ok(_) => Ok(Answer::Going("the name is another's still".into())),
-            Err(e) if e.is_not_found() => Ok(Answer::Going("renaming".into())),
-            Err(e) => Err(e),
+        .until(&format!("rename to `{}`", to.id), &*m.monitor, async || {
+            // As long as the old name has it, the new one is not asked for: what is not there yet costs patience.
+            match m.cloud.describe(from).await {
+                Ok(d) if d.resource_id == id => return Ok(Answer::Going(d.status.to_string())),
+                Ok(_) => {}
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e),
+            }
+            match m.cloud.describe(to).await {
+                Ok(d) if d.resource_id == id => Ok(Answer::of(&d.status, None, ())),
+                Ok(_) => Ok(Answer::Going("the name is another's still".into())),
+                Err(e) if e.is_not_found() => Ok(Answer::Going("renaming".into())),
+                Err(e) => Err(e),
+            }
         })
         .await
 }

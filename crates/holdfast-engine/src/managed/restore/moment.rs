@@ -151,7 +151,7 @@ fn refuse(asked: Timestamp, closest: Timestamp, way: &Way, now: Timestamp) -> En
         // Logs are uploaded every five minutes (provider rules §5b).
         format!("the end moves on every 5 minutes: wait, or {near}")
     } else if asked < closest {
-        format!("{near}; snapshots may reach further back: `--snapshot ID`")
+        format!("{near}; snapshots may reach further back: `--from-snapshot ID`")
     } else {
         near
     };

@@ -122,7 +122,7 @@ async fn ways(m: &Managed, region: &Region, seen: Seen<'_>, only: Option<&str>) 
         if ways.is_empty() {
             return Err(EngineError::not_found(
                 format!("{region} has no automated backup `{name}` of `{}`", m.source),
-                format!("`holdfast list {} --live` shows what is there", m.name),
+                format!("`holdfast list {}` shows what is there", m.name),
             ));
         }
     }
@@ -137,7 +137,7 @@ fn live_way(d: &Database) -> Result<Option<Way>> {
     if d.status.as_str() == "creating" || d.status.is_deleting() {
         return Err(EngineError::refused(
             format!("`{}` is `{}`: AWS restores no moment of it now", d.source, d.status),
-            "wait until that is over; a snapshot can be restored at any time: `--snapshot ID`",
+            "wait until that is over; a snapshot can be restored at any time: `--from-snapshot ID`",
         ));
     }
     let from = RestoreFrom::Live { id: d.source.id.clone(), to: Moment::Latest };
@@ -170,7 +170,7 @@ fn past_way(b: &AutomatedBackup) -> Option<Way> {
 fn no_way(m: &Managed, region: &Region, live: Option<&Database>) -> EngineError {
     let source = &m.source;
     let snapshots =
-        format!("restore a snapshot instead: `--snapshot ID`; `holdfast list {} --live` shows them", m.name);
+        format!("restore a snapshot instead: `--from-snapshot ID`; `holdfast list {}` shows them", m.name);
     if *region != source.region {
         return EngineError::not_found(
             format!("no automated backup of `{source}` is replicated to {region}"),
@@ -204,7 +204,7 @@ async fn newest(m: &Managed, region: &Region) -> Result<Snapshot> {
     all.into_iter().max_by_key(copy::moment).ok_or_else(|| {
         EngineError::not_found(
             format!("{region} has no finished snapshot of `{}`", m.source),
-            format!("`holdfast list {} --live` shows what every region has", m.name),
+            format!("`holdfast list {}` shows what every region has", m.name),
         )
     })
 }
