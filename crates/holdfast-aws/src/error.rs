@@ -72,7 +72,9 @@ pub(crate) fn kind(action: &str, code: &str, message: &str, status: u16) -> Erro
 /// `InvalidDBInstanceState`, `InvalidDBClusterSnapshotStateFault`, `InvalidResourceStateException` …
 fn is_state(code: &str) -> bool {
     let bare = code.trim_end_matches("Fault").trim_end_matches("Exception");
-    (bare.starts_with("Invalid") && bare.ends_with("State"))
+    // Groups and networks do not get better by waiting.
+    let lasting = ["VPCNetwork", "SubnetGroup", "ParameterGroup", "SecurityGroup"];
+    (bare.starts_with("Invalid") && bare.ends_with("State") && !lasting.iter().any(|w| bare.contains(w)))
         || matches!(
             bare,
             "DependencyViolation" | "InvalidGroup.InUse" | "KMSInvalidState" | "DependencyFailure"

@@ -43,10 +43,10 @@ impl Context {
             Source::Postgres { conninfo } => Ok(conninfo),
             other => Err(EngineError::refused(
                 format!(
-                    "`{}` is a managed database ({other}), which this version cannot back up yet",
+                    "`{}` is a managed database ({other}): this command is for those whose files holdfast reads",
                     self.db.name
                 ),
-                "use a postgresql:// source",
+                "see holdfast backup, list, copy, expire and restore --to-id",
             )),
         }
     }

@@ -65,7 +65,9 @@ impl Known {
                     let full = |e: Entry| (format!("{}/{}", cluster.path().notes(), e.name), e);
                     known.extend(i.notes.into_iter().map(full));
                 }
-                Ok(_) | Err(VaultError::Damaged { .. } | VaultError::Codec { .. }) => {}
+                // Also one that this key does not open: a host may have put it there, and nothing depends on it.
+                Ok(_)
+                | Err(VaultError::Damaged { .. } | VaultError::Codec { .. } | VaultError::WrongKey(_)) => {}
                 Err(e) if e.is_not_found() => {}
                 Err(e) => return Err(e),
             }

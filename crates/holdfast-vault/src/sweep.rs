@@ -200,8 +200,14 @@ pub async fn execute(cluster: &ClusterVault, order: &Order, monitor: &dyn Monito
             break;
         }
     }
-    pointindex::write(cluster, &survey, &order.host).await?;
-    noteindex::write(cluster, notes, &order.host).await?;
+    // What was removed is to be told of, whatever becomes of the indexes: the next sweep writes them.
+    if !monitor.cancelled() {
+        let points = pointindex::write(cluster, &survey, &order.host).await;
+        let notes = noteindex::write(cluster, notes, &order.host).await;
+        for e in [points.err(), notes.err()].into_iter().flatten() {
+            monitor.warning(format!("an index could not be written: {e}"));
+        }
+    }
     Ok((sweep, swept))
 }
 

@@ -107,7 +107,11 @@ impl Vault {
         }
         if store.head(names::DESCRIPTOR_COPY).await?.is_some() || !store.folders(names::DB).await?.is_empty()
         {
-            return Err(VaultError::LostDescriptor(url()));
+            // The copy is written after the descriptor: another maker may have come between the two looks.
+            return Err(match store.head(names::DESCRIPTOR).await? {
+                Some(_) => VaultError::VaultExists(url()),
+                None => VaultError::LostDescriptor(url()),
+            });
         }
         probe::probe_conditional_create(&store).await?;
         let mut descriptor = Descriptor {

@@ -33,6 +33,17 @@ async fn target(cli: &Cli, target: Option<&str>) -> anyhow::Result<(Context, Opt
         }
     }
     match (hits.len(), hits.pop()) {
+        // Where nobody could look there may be another that begins so.
+        (1, Some((_, run))) if run.as_str() != id && (failed.is_some() || !unasked.is_empty()) => {
+            let away = unasked.first().map(ToString::to_string).or(failed.map(|e| e.to_string()));
+            Err(crate::failure::usage(
+                format!(
+                    "`{id}` is the beginning of `{run}`, but not all could be asked: {}",
+                    away.unwrap_or_default()
+                ),
+                "write the whole id",
+            ))
+        }
         (1, Some((ctx, run))) => Ok((ctx, Some(run.to_string()))),
         // It may be where nobody could look.
         (0, _) | (_, None) => Err(match (failed, unasked.first()) {

@@ -31,6 +31,14 @@ pub fn partial(whole: bool) -> u8 {
 pub type Done = anyhow::Result<u8>;
 
 pub async fn run(cli: &Cli) -> Done {
+    if let Some((command, database)) = native_only(&cli.command)
+        && is_managed(cli, database)
+    {
+        return Err(crate::failure::usage(
+            format!("`{command}` is for databases whose vault is holdfast's own; a provider runs this one"),
+            "see holdfast list, expire, copy, restore --to-id and reap",
+        ));
+    }
     match &cli.command {
         Command::Init(a) => init::run(cli, a).await,
         Command::Backup(a) if is_managed(cli, a.database.as_deref()) => managed::backup::backup(cli, a).await,
@@ -68,6 +76,20 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Key(k) => key::run(cli, k).await,
         Command::Iam(a) => iam::run(cli, a),
     }
+}
+
+/// A command that only native databases know, and which one it is for.
+fn native_only(command: &Command) -> Option<(&'static str, Option<&str>)> {
+    Some(match command {
+        Command::Check { database, .. } => ("check", database.as_deref()),
+        Command::Doctor { database } => ("doctor", database.as_deref()),
+        Command::Sweep { database, .. } => ("sweep", database.as_deref()),
+        Command::Lock { database, .. } => ("lock", database.as_deref()),
+        Command::Verify(a) => ("verify", a.target.as_deref()),
+        Command::Hold(a) => ("hold", a.db.as_deref()),
+        Command::Release { db, .. } => ("release", db.as_deref()),
+        _ => return None,
+    })
 }
 
 /// Whether the provider runs the database. A policy that cannot be read is complained of by the command itself.

@@ -422,3 +422,94 @@ fn restored_to_a_new_instance() {
     assert!(done["restore"]["endpoint"]["host"].is_string(), "{done:#}");
     let _ = p.hf.run(&["reap"]).ok();
 }
+
+/// Another policy in the same account calls its database the same: nothing of it is counted, copied or removed.
+#[test]
+fn a_database_of_the_same_name_is_another() {
+    let p = plane("managed-names", "rds://us-east-1/shop", "");
+    let _ = p.aws.control(
+        "seed",
+        Some(json!({ "instances": [
+        { "DBInstanceIdentifier": "staging", "age": 864_000, "StorageEncrypted": true }
+    ] })),
+    );
+    let mine = p.backup(&["--tier", "daily"]);
+    let text = std::fs::read_to_string(p.scratch.path("holdfast.toml")).expect("policy");
+    let text = text
+        .replace("rds://us-east-1/shop", "rds://us-east-1/staging")
+        .replace("last = 2", "last = 1")
+        .replace("version = 1", "version = 1\nstate-dir = \"other\"");
+    let path = p.scratch.write("staging.toml", &text);
+    let other = Holdfast::new(&p.scratch, &path).env("HOLDFAST_POLL", "0.05").envs(p.aws.env());
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(1100));
+        let _ = other.run(&["backup", "shop", "--tier", "daily"]).ok();
+    }
+    let plan = other.run(&["--json", "expire", "shop"]).ok().json();
+    let lines: usize = plan["regions"]
+        .as_array()
+        .expect("regions")
+        .iter()
+        .filter_map(|r| r["snapshots"].as_array())
+        .map(Vec::len)
+        .sum();
+    assert_eq!(lines, 2, "{plan:#}");
+    let _ = other.run(&["expire", "shop", "--apply"]).ok();
+    assert!(p.snapshots(HOME).contains(&mine["id"].as_str().expect("id").to_string()));
+    let plan = other.run(&["--json", "copy", "shop", "--plan"]).ok().json();
+    assert_eq!(plan["copies"][0]["plan"]["missing"].as_array().map(Vec::len), Some(1), "{plan:#}");
+}
+
+/// What the target's rules let go is not sent there again and again.
+#[test]
+fn what_expired_in_the_target_is_not_copied_again() {
+    let p = plane("managed-again", "rds://us-east-1/shop", "");
+    let path = p.scratch.path("holdfast.toml");
+    let text = std::fs::read_to_string(&path).expect("policy").replace("last = 7", "last = 1");
+    std::fs::write(&path, text).expect("write");
+    for _ in 0..2 {
+        let _ = p.backup(&["--tier", "daily"]);
+        std::thread::sleep(Duration::from_millis(1100));
+    }
+    let _ = p.hf.run(&["copy", "shop"]).ok();
+    assert_eq!(p.snapshots(AWAY).len(), 1, "only what the target keeps");
+    let again = p.hf.run(&["--json", "copy", "shop"]).ok().json();
+    assert_eq!(again["copies"][0]["plan"]["missing"], json!([]), "{again:#}");
+}
+
+/// A cutover killed in the middle of its rename goes back to where everything was.
+#[test]
+fn a_cutover_killed_while_it_renames() {
+    let p = stage("managed-renaming", "/_standin/clock", "7d");
+    let before = where_it_leads(&p);
+    let _ = p.aws.control("config", Some(json!({ "polls": 1000 })));
+    let mut run = p.hf.spawn(&["cutover", "shop", "--to-id", "shop-new", "--yes"]);
+    let begun = || p.aws.count("rds:ModifyDBInstance") == 1;
+    assert!(proc::wait_until(Duration::from_secs(60), begun), "it never came to the rename");
+    run.kill9();
+    let _ = p.aws.control("config", Some(json!({ "polls": 2 })));
+    let _ = p.aws.control("settle", Some(json!({})));
+    let refused = p.hf.run(&["--json", "cutover", "shop", "--to-id", "shop-new", "--yes"]);
+    assert_ne!(refused.code, 0);
+    let out = p.hf.run(&["--json", "cutover", "shop", "--back"]).expect_code(1).json();
+    assert_eq!(out["cutover"]["rolled_back"], "asked for with --back", "{out:#}");
+    assert_eq!(where_it_leads(&p), before);
+}
+
+#[test]
+fn native_commands_say_so() {
+    let p = plane("managed-native", "rds://us-east-1/shop", "");
+    for args in [
+        &["check", "shop"][..],
+        &["sweep", "shop"],
+        &["doctor", "shop"],
+        &["verify", "shop"],
+        &["lock", "shop"],
+    ] {
+        let (_, message, hint) = error_of(&p.hf.run(&[&["--json"], args].concat()).expect_code(2));
+        assert!(
+            message.contains("a provider runs this one") && hint.contains("restore --to-id"),
+            "{message}"
+        );
+    }
+}

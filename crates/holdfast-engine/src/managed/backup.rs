@@ -23,6 +23,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 const VERB: &str = "backup";
+/// A snapshot that a killed run began counts for this one up to then.
+const YOUNG: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -81,14 +83,17 @@ pub async fn run(m: &Managed, request: &Request) -> Result<Report> {
             op.state().snapshot,
             holdfast_core::time::short(op.record.begun)
         ));
-        went_on = Some(finish(m, op, true).await?);
+        let begun = op.record.begun;
+        went_on = Some((begun, finish(m, op, true).await?));
     }
     // It is what this run was started for, unless somebody asks for a snapshot with a reason of its own.
-    let asked_again = |r: &Report| {
-        r.snapshot.tags.get(keys::TIER) == request.tier.as_deref()
+    let asked_again = |(begun, r): &(Timestamp, Report)| {
+        // One that was begun long ago shows another time than the one that is asked for now.
+        Timestamp::now().duration_since(*begun) < YOUNG
+            && r.snapshot.tags.get(keys::TIER) == request.tier.as_deref()
             && r.snapshot.tags.get(keys::NOTE).unwrap_or_default() == keys::clean_value(&request.note)
     };
-    if let Some(report) = went_on.filter(asked_again) {
+    if let Some((_, report)) = went_on.filter(asked_again) {
         return Ok(report);
     }
     let database = ready(m).await?;

@@ -8,14 +8,16 @@
 //!
 //! Crash: names are in the journal before anything is created. The same command goes on with what was begun.
 
+use super::expire::goes;
 use super::journal::{Ended, Operation, Outline};
 use super::names::copy_name;
+use super::tiers::ByTier;
 use super::wait::Answer;
 use super::{Managed, operation};
 use crate::error::{EngineError, Result};
 use futures::{StreamExt as _, stream};
 use holdfast_core::managed::{
-    Region, Snapshot, SnapshotCopy, SnapshotFilter, SnapshotKind, SnapshotRef, tags as keys,
+    Region, Snapshot, SnapshotCopy, SnapshotFilter, SnapshotKind, SnapshotRef, Source, tags as keys,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,13 +27,18 @@ const VERB: &str = "copy";
 const AT_ONCE: usize = 4;
 
 /// Where copies go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Target {
     pub region: Region,
     /// In that region; must be given for what is encrypted and crosses regions.
     pub key: Option<String>,
     /// RDS: the option group there, if the source has one of its own.
     pub option_group: Option<String>,
+    /// Only what these tiers made; `None`: what all made.
+    pub of: Option<Vec<String>>,
+    /// What the target would let go at once is not sent there.
+    #[serde(skip)]
+    pub rules: Option<ByTier>,
 }
 
 /// One copy to be made.
@@ -104,6 +111,11 @@ pub async fn plan(m: &Managed, target: &Target, which: &Which) -> Result<Plan> {
     let mut newest_here = None;
     for s in here.into_iter().filter(|s| s.tags.get(keys::COPY_OF).is_none()) {
         newest_here = newest_here.max(moment(&s));
+        let tier = s.tags.get(keys::TIER);
+        let of = target.of.as_ref().is_none_or(|of| tier.is_some_and(|t| of.iter().any(|o| o == t)));
+        if which.only.is_none() && !of {
+            continue;
+        }
         let wanted = which.only.as_ref().is_none_or(|id| *id == s.at.id)
             && which.since.is_none_or(|t| moment(&s).is_some_and(|m| m >= t));
         if !wanted || copied(&s) {
@@ -126,6 +138,10 @@ pub async fn plan(m: &Managed, target: &Target, which: &Which) -> Result<Plan> {
         missing.push(Missing { from: s, to });
     }
     missing.sort_by_key(|c| moment(&c.from));
+    if let (Some(rules), None) = (&target.rules, &which.only) {
+        let gone = goes(there.iter().chain(missing.iter().map(|c| &c.from)), rules, Timestamp::now());
+        missing.retain(|c| !gone.contains(&c.from.arn));
+    }
     let newest_there = there.iter().filter(|s| s.tags.get(keys::COPY_OF).is_some()).filter_map(moment).max();
     let begun = m.journal.unfinished(Some(VERB), Some(m.name.as_str()))?;
     let under_way =
@@ -202,16 +218,28 @@ pub fn moment(s: &Snapshot) -> Option<Timestamp> {
 pub(super) async fn ours(m: &Managed, region: &Region) -> Result<Vec<Snapshot>> {
     let filter = SnapshotFilter { kind: Some(SnapshotKind::Manual), ..SnapshotFilter::default() };
     let mut all = m.cloud.snapshots(m.source.engine, region, &filter).await?;
-    all.retain(|s| {
-        s.tags.is_ours() && s.tags.get(keys::DATABASE) == Some(m.name.as_str()) && s.status.is_available()
-    });
+    all.retain(|s| is_ours(s, m.name.as_str(), &m.source) && s.status.is_available());
     Ok(all)
 }
 
+/// Made by Holdfast, of this very database: another policy may have one of the same name, of another source, in the
+/// same account. After a cutover to another identifier the old one's snapshots are nobody's: they stay.
+pub(super) fn is_ours(s: &Snapshot, name: &str, source: &Source) -> bool {
+    let region = s.tags.get(keys::COPY_FROM_REGION).unwrap_or(s.at.region.as_str());
+    s.tags.is_ours()
+        && s.tags.get(keys::DATABASE) == Some(name)
+        && s.at.engine == source.engine
+        && s.source_id == source.id
+        && region == source.region.as_str()
+}
+
 fn copy_tags(from: &Snapshot) -> holdfast_core::managed::Tags {
-    // The operation is this copy's own; AWS's are its own business.
-    let mut tags: holdfast_core::managed::Tags =
-        from.tags.iter().filter(|(k, _)| *k != keys::OPERATION && !k.starts_with("aws:")).collect();
+    // The operation is this copy's own, and nobody has restored it yet; AWS's are its own business.
+    let mut tags: holdfast_core::managed::Tags = from
+        .tags
+        .iter()
+        .filter(|(k, _)| ![keys::OPERATION, keys::VERIFIED].contains(k) && !k.starts_with("aws:"))
+        .collect();
     tags.set(keys::COPY_OF, &from.arn);
     tags.set(keys::COPY_FROM_REGION, from.at.region.as_str());
     if let Some(t) = moment(from) {

@@ -1,7 +1,7 @@
 //! What the rules keep of the snapshots that Holdfast made, and removing the rest.
 //!
-//! The rules are those of the native plane ([`holdfast_core::retention`]): the union of all `keep`s, with the same
-//! guards. [`plan`] says for every snapshot whether it stays and why; [`apply`] removes what does not, one by one.
+//! The rules are those of the native plane ([`holdfast_core::retention`]), with the same guards; but each tier's
+//! decide about what that tier made ([`super::tiers::rules`]). [`plan`] says for every snapshot whether it stays and why; [`apply`] removes what does not, one by one.
 //!
 //! The rules are for what tiers made. What a person made with `backup` stays until its own end of life
 //! (`--keep-for`), or until it is named. Only what carries Holdfast's tags for this database is looked at, whatever it is called; automated snapshots,
@@ -12,14 +12,15 @@
 //! Crash: every removal stands by itself; the next run decides again from what is there.
 
 use super::copy::{in_use, moment, ours};
+use super::tiers::ByTier;
 use super::{Managed, backup};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use holdfast_core::managed::{Region, Snapshot, tags as keys};
-use holdfast_core::retention::{Candidate, Decision, Reason, Rules, decide};
+use holdfast_core::retention::{Candidate, Reason, decide};
 use holdfast_core::{ClusterId, Lsn, RunId, TimelineId};
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A tag of Holdfast that rules read without its prefix: `holdfast:keep-until`.
 const PREFIX: &str = "holdfast:";
@@ -40,7 +41,6 @@ pub struct Plan {
     pub region: Region,
     /// Newest first.
     pub lines: Vec<Line>,
-    pub decision: Decision,
 }
 
 impl Plan {
@@ -50,34 +50,59 @@ impl Plan {
 }
 
 /// Decides about what Holdfast made of this database in one region. Makes no change.
-pub async fn plan(m: &Managed, region: &Region, rules: &Rules, now: Timestamp) -> Result<Plan> {
-    let (by_rules, by_hand): (Vec<_>, Vec<_>) =
-        ours(m, region).await?.into_iter().partition(|s| s.tags.get(keys::TIER).is_some());
+pub async fn plan(m: &Managed, region: &Region, rules: &ByTier, now: Timestamp) -> Result<Plan> {
+    let all = ours(m, region).await?;
     let outlines = m.journal.unfinished(None, Some(m.name.as_str()))?;
     let busy: HashMap<&str, &str> = in_use(&outlines)
         .map(|id| (id, "a copy of it is under way"))
         .chain(backup::under_way(&outlines).map(|id| (id, "it is being made")))
         .collect();
-    let candidates: Vec<Candidate> = by_rules.iter().map(candidate).collect();
-    let decision = decide(&candidates, &[], &BTreeMap::new(), rules, now);
-    let mut by_id: HashMap<RunId, Snapshot> = candidates.iter().map(|c| c.id.clone()).zip(by_rules).collect();
-    let mut lines: Vec<Line> = decision
-        .verdicts
-        .iter()
-        .filter_map(|v| {
-            let snapshot = by_id.remove(&v.id)?;
-            let stays = busy.get(snapshot.at.id.as_str()).map(ToString::to_string);
-            Some(Line { snapshot, keep: v.keep, reasons: v.reasons.clone(), stays })
-        })
-        .collect();
-    lines.extend(by_hand.into_iter().map(|snapshot| {
-        let over = snapshot.tags.expires().is_some_and(|t| t <= now);
+    let verdicts = verdicts(all.iter(), rules, now);
+    let lines = all.into_iter().map(|snapshot| {
         let stays = busy.get(snapshot.at.id.as_str()).map(ToString::to_string);
-        let stays = stays.or_else(|| (!over).then(|| "made by hand: no rule lets it go".to_string()));
-        Line { keep: !over, reasons: Vec::new(), stays, snapshot }
-    }));
+        match (verdicts.get(&snapshot.arn), snapshot.tags.get(keys::TIER)) {
+            (Some((keep, reasons)), _) => Line { keep: *keep, reasons: reasons.clone(), stays, snapshot },
+            (None, Some(tier)) => {
+                let why = format!("the policy has no tier `{tier}` any more: name it to remove it");
+                Line { keep: true, reasons: Vec::new(), stays: stays.or(Some(why)), snapshot }
+            }
+            (None, None) => {
+                let over = snapshot.tags.expires().is_some_and(|t| t <= now);
+                let by_hand = (!over).then(|| "made by hand: no rule lets it go".to_string());
+                Line { keep: !over, reasons: Vec::new(), stays: stays.or(by_hand), snapshot }
+            }
+        }
+    });
+    let mut lines: Vec<Line> = lines.collect();
     lines.sort_by_key(|l| std::cmp::Reverse(moment(&l.snapshot)));
-    Ok(Plan { region: region.clone(), lines, decision })
+    Ok(Plan { region: region.clone(), lines })
+}
+
+/// By ARN, of what tiers made that have rules: whether it stays, and why. Each tier for itself.
+fn verdicts<'a>(
+    all: impl Iterator<Item = &'a Snapshot>,
+    rules: &ByTier,
+    now: Timestamp,
+) -> HashMap<String, (bool, Vec<Reason>)> {
+    let mut by_tier: BTreeMap<&str, Vec<&Snapshot>> = BTreeMap::new();
+    for s in all {
+        if let Some(tier) = s.tags.get(keys::TIER) {
+            by_tier.entry(tier).or_default().push(s);
+        }
+    }
+    let mut out = HashMap::new();
+    for (tier, snapshots) in by_tier {
+        let Some(rules) = rules.get(tier) else { continue };
+        let candidates: Vec<Candidate> = snapshots.iter().map(|s| candidate(s)).collect();
+        let arns: HashMap<&RunId, &str> =
+            candidates.iter().map(|c| &c.id).zip(snapshots.iter().map(|s| s.arn.as_str())).collect();
+        for v in decide(&candidates, &[], &BTreeMap::new(), rules, now).verdicts {
+            if let Some(arn) = arns.get(&v.id) {
+                out.insert(arn.to_string(), (v.keep, v.reasons));
+            }
+        }
+    }
+    out
 }
 
 /// What came of it.
@@ -93,6 +118,14 @@ pub async fn apply(m: &Managed, plan: &Plan) -> Result<Report> {
     let _lock = m.state.lock_run(&m.name)?;
     let mut report = Report::default();
     for line in plan.removed() {
+        if m.monitor.cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        // A copy of it may have begun since the plan was made.
+        let begun = m.journal.unfinished(None, Some(m.name.as_str()))?;
+        if in_use(&begun).any(|id| id == line.snapshot.at.id) {
+            continue;
+        }
         let id = line.snapshot.at.id.clone();
         m.monitor.phase(&format!("removing snapshot `{id}` in {}", plan.region));
         match m.cloud.delete_snapshot(&line.snapshot.at).await {
@@ -101,6 +134,15 @@ pub async fn apply(m: &Managed, plan: &Plan) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// ARNs of the snapshots that the rules would let go, were they all in one place.
+pub(super) fn goes<'a>(
+    all: impl Iterator<Item = &'a Snapshot>,
+    rules: &ByTier,
+    now: Timestamp,
+) -> BTreeSet<String> {
+    verdicts(all, rules, now).into_iter().filter(|(_, (keep, _))| !keep).map(|(arn, _)| arn).collect()
 }
 
 /// A snapshot as retention sees it. The provider vouches for all that it says, so nothing is in doubt; positions

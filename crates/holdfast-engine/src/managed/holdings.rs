@@ -4,7 +4,7 @@
 //! database that it belongs to. A region that cannot be seen is a failure that is shown beside what could be: missing
 //! is not empty.
 
-use super::copy::moment;
+use super::copy::{is_ours, moment};
 use holdfast_core::DatabaseName;
 use holdfast_core::managed::{
     AutomatedBackup, AutomatedKind, Cloud, Engine, PointStatus, RecoveryPoint, Region, RestorableWindow,
@@ -111,13 +111,13 @@ pub async fn list(cloud: &dyn Cloud, wanted: &[Wanted]) -> Listing {
 
 /// By our tag; else by the source that it names. A copy says where it came from, so its region is not the source's.
 fn is_of(s: &Snapshot, w: &Wanted) -> bool {
-    match s.tags.get(keys::DATABASE).filter(|_| s.tags.is_ours()) {
-        Some(name) => name == w.name.as_str() && s.at.engine == w.source.engine,
-        None => {
-            let from = s.copied_from_region.as_ref().unwrap_or(&s.at.region);
-            s.at.engine == w.source.engine && s.source_id == w.source.id && *from == w.source.region
-        }
+    if is_ours(s, w.name.as_str(), &w.source) {
+        return true;
     }
+    // A copy of ours, even of another source, says where it came from.
+    let from = s.tags.get(keys::COPY_FROM_REGION);
+    let from = from.or(s.copied_from_region.as_ref().map(Region::as_str)).unwrap_or(s.at.region.as_str());
+    s.at.engine == w.source.engine && s.source_id == w.source.id && from == w.source.region.as_str()
 }
 
 fn automated_is_of(a: &AutomatedBackup, w: &Wanted) -> bool {

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 const VERB: &str = "retire";
 
 /// What would be done.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     pub database: Source,
     pub resource_id: String,
@@ -52,7 +52,7 @@ enum Step {
 struct State {
     database: Source,
     resource_id: String,
-    instances: Vec<String>,
+    plan: Plan,
     final_snapshot: SnapshotRef,
     delete_automated_backups: bool,
     next: Step,
@@ -69,6 +69,9 @@ pub async fn plan(m: &Managed, id: &str, final_snapshot: String, now: Timestamp)
             format!("`{database}` is what the policy protects"),
             "name the database that was replaced; after a rename it is called ID-old-TIME",
         ));
+    }
+    if let Some(plan) = begun(m, &database)? {
+        return Ok(plan);
     }
     let d = m.cloud.describe(&database).await?;
     let until = d.tags.get(tags::QUARANTINED_UNTIL).and_then(|t| t.parse::<Timestamp>().ok());
@@ -98,6 +101,17 @@ pub async fn plan(m: &Managed, id: &str, final_snapshot: String, now: Timestamp)
     })
 }
 
+/// One that was begun and not finished: by now the database may be gone.
+fn begun(m: &Managed, database: &Source) -> Result<Option<Plan>> {
+    for outline in m.journal.unfinished(Some(VERB), Some(m.name.as_str()))? {
+        let op: Operation<State> = m.journal.resume(outline)?;
+        if op.state().database == *database {
+            return Ok(Some(op.state().plan.clone()));
+        }
+    }
+    Ok(None)
+}
+
 /// Does it, or goes on with one that was begun. The final snapshot is the result.
 pub async fn run(m: &Managed, plan: &Plan) -> Result<Snapshot> {
     let _lock = m.state.lock_run(&m.name)?;
@@ -114,7 +128,7 @@ pub async fn run(m: &Managed, plan: &Plan) -> Result<Snapshot> {
             let state = State {
                 database: plan.database.clone(),
                 resource_id: plan.resource_id.clone(),
-                instances: plan.instances.clone(),
+                plan: plan.clone(),
                 final_snapshot,
                 delete_automated_backups: !plan.keeps_automated_backups,
                 next: Step::Unprotect,
@@ -132,8 +146,7 @@ pub async fn run(m: &Managed, plan: &Plan) -> Result<Snapshot> {
 }
 
 async fn steps(m: &Managed, op: &mut Operation<State>) -> Result<Snapshot> {
-    let State { database, resource_id, instances, final_snapshot, delete_automated_backups, .. } =
-        op.state().clone();
+    let State { database, resource_id, final_snapshot, delete_automated_backups, .. } = op.state().clone();
     if op.state().next == Step::Unprotect {
         if let Some(d) = still(m, &database, &resource_id).await?
             && d.deletion_protection
@@ -144,9 +157,10 @@ async fn steps(m: &Managed, op: &mut Operation<State>) -> Result<Snapshot> {
         op.advance(Timestamp::now(), |s| s.next = Step::Instances)?;
     }
     if op.state().next == Step::Instances {
-        if still(m, &database, &resource_id).await?.is_some() {
-            for id in &instances {
-                m.cloud.delete_instance(&database.region, id).await?;
+        if database.engine.is_cluster() && still(m, &database, &resource_id).await?.is_some() {
+            // Those that it has now: a name of one that is gone may be another's by now.
+            for i in m.cloud.instances(&database).await? {
+                m.cloud.delete_instance(&database.region, &i.id).await?;
             }
         }
         op.advance(Timestamp::now(), |s| s.next = Step::Delete)?;

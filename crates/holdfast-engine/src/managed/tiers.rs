@@ -9,12 +9,14 @@ use holdfast_core::retention::Rules;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 
-/// Rules for the snapshots of each region: those of the tiers and copies that go there.
-pub fn rules(policy: &Policy, plan: &ManagedPlan, home: &Region) -> Result<BTreeMap<Region, Rules>> {
-    let mut out: BTreeMap<Region, Rules> = BTreeMap::new();
-    let mut zone = None;
+/// Rules by tier: each decides about what that tier made, and about nothing else.
+pub type ByTier = BTreeMap<String, Rules>;
+
+/// Rules for the snapshots of each region: those of the tiers and copies that go there. A weekly snapshot does not
+/// take the place of an hourly one, as it would if all rules looked at all of them.
+pub fn rules(policy: &Policy, plan: &ManagedPlan, home: &Region) -> Result<BTreeMap<Region, ByTier>> {
+    let mut out: BTreeMap<Region, ByTier> = BTreeMap::new();
     for (name, t) in &plan.tiers {
-        zone.get_or_insert(t.timezone.as_str());
         let region = match &t.vault {
             None => home.clone(),
             Some(v) => match snapshots(vault(policy, v)?)? {
@@ -23,31 +25,48 @@ pub fn rules(policy: &Policy, plan: &ManagedPlan, home: &Region) -> Result<BTree
                 None => continue,
             },
         };
-        entry(&mut out, region).keeps.push((format!("tier {name}"), t.keep.clone()));
+        entry(&mut out, region, name, &t.timezone)?.keeps.push((format!("tier {name}"), t.keep.clone()));
     }
     for (name, c) in &plan.copies {
-        if let Some(region) = snapshots(vault(policy, &c.to)?)? {
-            entry(&mut out, region).keeps.push((format!("copy {name}"), c.keep.clone()));
+        let Some(region) = snapshots(vault(policy, &c.to)?)? else { continue };
+        for tier in &c.of {
+            let zone = plan.tiers.get(tier).map_or("UTC", |t| t.timezone.as_str());
+            let rules = entry(&mut out, region.clone(), tier, zone)?;
+            rules.keeps.push((format!("copy {name}"), c.keep.clone()));
         }
     }
-    // Days begin where the first tier says that they do.
-    let zone = zone.unwrap_or("UTC");
-    let zone = TimeZone::get(zone).map_err(|_| {
-        EngineError::usage(format!("`{zone}` is not a time zone"), "write an IANA name such as Europe/Berlin")
-    })?;
-    out.values_mut().for_each(|r| r.timezone = zone.clone());
     Ok(out)
 }
 
-fn entry(all: &mut BTreeMap<Region, Rules>, region: Region) -> &mut Rules {
-    all.entry(region).or_insert_with(|| Rules { keeps: Vec::new(), wal_keep: None, timezone: TimeZone::UTC })
+/// Days begin where the tier says that they do.
+fn entry<'a>(
+    all: &'a mut BTreeMap<Region, ByTier>,
+    region: Region,
+    tier: &str,
+    zone: &str,
+) -> Result<&'a mut Rules> {
+    let timezone = TimeZone::get(zone).map_err(|_| {
+        EngineError::usage(format!("`{zone}` is not a time zone"), "write an IANA name such as Europe/Berlin")
+    })?;
+    let of_region = all.entry(region).or_default();
+    Ok(of_region.entry(tier.to_string()).or_insert_with(|| Rules {
+        keeps: Vec::new(),
+        wal_keep: None,
+        timezone,
+    }))
 }
 
 /// Where copies go that Holdfast makes, by the name of the copy; `only` one vault.
 ///
 /// # Errors
 /// A vault in another account: such copies take sharing, which is not done yet.
-pub fn targets(policy: &Policy, plan: &ManagedPlan, only: Option<&str>) -> Result<Vec<(String, Target)>> {
+pub fn targets(
+    policy: &Policy,
+    plan: &ManagedPlan,
+    home: &Region,
+    only: Option<&str>,
+) -> Result<Vec<(String, Target)>> {
+    let all = rules(policy, plan, home)?;
     let mut out = Vec::new();
     for (name, c) in plan.copies.iter().filter(|(_, c)| only.is_none_or(|v| v == c.to)) {
         let v = vault(policy, &c.to)?;
@@ -58,7 +77,10 @@ pub fn targets(policy: &Policy, plan: &ManagedPlan, only: Option<&str>) -> Resul
                 "let AWS Backup copy it: a vault `aws-backup://REGION/NAME` of that account",
             ));
         }
-        out.push((name.clone(), Target { region, key: v.kms_key.clone(), option_group: None }));
+        let rules = all.get(&region).cloned();
+        // Where nothing is left out, what people made by hand goes along.
+        let of = (c.of.len() < plan.tiers.len()).then(|| c.of.clone());
+        out.push((name.clone(), Target { region, key: v.kms_key.clone(), option_group: None, of, rules }));
     }
     if let (Some(v), true) = (only, out.is_empty()) {
         return Err(EngineError::not_found(

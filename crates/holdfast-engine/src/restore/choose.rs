@@ -23,8 +23,12 @@ use super::target::Target;
 use super::{RestoreOptions, RestoreReport, execute, retrieve};
 use crate::context::{Context, open_vault};
 use crate::error::{EngineError, Result};
+use crate::retention::hold::hold;
+use holdfast_core::time::short;
 use holdfast_core::{Lsn, TimelineId};
 use holdfast_vault::ClusterVault;
+use holdfast_vault::point::Point;
+use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
 /// How long a vault may take to answer at all, if there is another.
@@ -153,6 +157,9 @@ async fn made_readable(
     else {
         return Ok((plan, cluster));
     };
+    if retrieval.is_needed() && how.approved {
+        keep(ctx, point, retrieval).await;
+    }
     retrieve::carry_out(ctx, &cluster, point, retrieval, how).await?;
     // The point that was paid for, whatever has been copied meanwhile.
     let same = RestoreOptions { point: Some(point.id.clone()), ..o.clone() };
@@ -167,6 +174,20 @@ async fn made_readable(
     now.notes = plan.notes;
     now.retrieval = plan.retrieval;
     Ok((now, cluster))
+}
+
+/// Waiting takes hours to days, and no sweep may take the point away meanwhile.
+async fn keep(ctx: &Context, point: &Point, retrieval: &Retrieval) {
+    let span = retrieval.patience_seconds.saturating_add(retrieval.reading_seconds);
+    let span = SignedDuration::from_secs(i64::try_from(span).unwrap_or(i64::MAX));
+    let until = Timestamp::now().checked_add(span).unwrap_or(Timestamp::MAX);
+    match hold(ctx, point.id.as_str(), "a restore retrieves it", Some(until)).await {
+        Ok(_) => ctx.monitor.info(format!("point {} is held until {}", point.id, short(until))),
+        Err(e) => ctx.monitor.warning(format!(
+            "point {} could not be held while it is retrieved ({e}): let no sweep run meanwhile",
+            point.id
+        )),
+    }
 }
 
 /// Retrieves if need be, and restores.
@@ -184,6 +205,8 @@ async fn restore(
 pub async fn run(ctx: &Context, o: &RestoreOptions, chosen: Chosen) -> Result<RestoreReport> {
     let Chosen { plan, cluster, next, ctx: only } = chosen;
     let mut from = plan.vault.clone();
+    // What was agreed to is what the first plan showed.
+    let agreed = plan.retrieval.is_some();
     let mut result = restore(&only, o, plan, cluster).await;
     for name in next {
         let Err(e) = &result else { break };
@@ -194,6 +217,12 @@ pub async fn run(ctx: &Context, o: &RestoreOptions, chosen: Chosen) -> Result<Re
         ctx.monitor.warning(format!("vault `{from}` failed: {e}; going on with vault `{name}`"));
         let only = Context { vault: Some(name.clone()), ..ctx.clone() };
         match plan_from(&only, o).await {
+            Ok((plan, _)) if !agreed && plan.retrieval.as_ref().is_some_and(Retrieval::asks) => {
+                ctx.monitor.warning(format!(
+                    "vault `{name}` would have to be retrieved from, which no plan has shown: \
+                     see --vault {name} --retrieve --plan"
+                ));
+            }
             Ok((mut plan, cluster)) => {
                 // One that failed may be away.
                 plan.vault_chosen = !e.is_damage();

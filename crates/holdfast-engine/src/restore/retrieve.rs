@@ -14,7 +14,7 @@ use crate::error::{EngineError, Result};
 use futures::{StreamExt, TryStreamExt};
 use holdfast_core::monitor::Event;
 use holdfast_core::prices::s3::Speed;
-use holdfast_core::{ByteSize, time};
+use holdfast_core::{ByteSize, RunId, time};
 use holdfast_vault::ClusterVault;
 use holdfast_vault::names::PackId;
 use holdfast_vault::point::Point;
@@ -39,6 +39,7 @@ fn longest_pause(speed: Speed) -> Duration {
 struct Run<'a> {
     ctx: &'a Context,
     cluster: &'a ClusterVault,
+    point: &'a RunId,
     plan: &'a Retrieval,
     approved: bool,
     pause: Duration,
@@ -60,6 +61,7 @@ pub async fn carry_out(
     let mut run = Run {
         ctx,
         cluster,
+        point: &point.id,
         plan,
         approved: how.approved,
         pause: Duration::from_secs(1),
@@ -193,8 +195,11 @@ impl Run<'_> {
                 waiting.len().min(AT_ONCE),
                 time::human(Duration::from_secs(self.plan.patience_seconds))
             ),
-            "they are under way: run the same again later, with --retrieve-for to wait longer; \
-             nothing is paid for twice",
+            format!(
+                "they are under way: run the same again later, with --point {} and --retrieve-for to wait longer; \
+                 nothing of it is paid for twice",
+                self.point
+            ),
         ))
     }
 

@@ -134,6 +134,13 @@ pub async fn release(ctx: &Context, id: &str, reason: &str) -> Result<(Hold, Vec
             None => EngineError::not_found(what, "see `holdfast hold --list`"),
         });
     };
+    // Where nobody could look there may be another that begins so.
+    if let Some(a) = away.first().filter(|_| hold.id.as_str() != id) {
+        return Err(EngineError::usage(
+            format!("`{id}` is the beginning of `{}`, but not all could be asked: {a}", hold.id),
+            "write the whole id",
+        ));
+    }
     let write = async |(_, cluster, hold): &(String, ClusterVault, Hold)| {
         let note = Body::Released(Released {
             hold: hold.id.clone(),

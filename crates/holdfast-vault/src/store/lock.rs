@@ -49,9 +49,11 @@ pub fn is_lockable(name: &str) -> bool {
     let mut parts = name.split('/');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some("holdfast.vault" | "keys"), ..) => true,
-        (Some("db"), Some(_), Some(_), Some(kind)) => {
-            matches!(kind, "cluster" | "points" | "runs" | "wal")
+        // Signs of life go when their run has ended.
+        (Some("db"), Some(_), Some(_), Some("runs")) => {
+            !name.rsplit('/').next().is_some_and(|file| file.starts_with("alive-"))
         }
+        (Some("db"), Some(_), Some(_), Some(kind)) => matches!(kind, "cluster" | "points" | "wal"),
         _ => false,
     }
 }
@@ -117,7 +119,13 @@ mod tests {
         {
             assert!(is_lockable(name), "{name}");
         }
-        for name in ["probe/x", "db/a/7/leases/r.lease", "db/a/7/notes/r/n.hold", "db/a/7/condemned/r"] {
+        for name in [
+            "probe/x",
+            "db/a/7/leases/r.lease",
+            "db/a/7/notes/r/n.hold",
+            "db/a/7/condemned/r",
+            "db/a/7/runs/r/alive-0001",
+        ] {
             assert!(!is_lockable(name), "{name}");
         }
     }

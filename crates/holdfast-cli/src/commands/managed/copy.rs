@@ -14,7 +14,7 @@ pub async fn copy(cli: &Cli, a: &CopyArgs, database: &str) -> Done {
     let s = open(cli, Some(database), a.wait_for.as_deref()).await?;
     let which = Which { only: (a.target != database).then(|| a.target.clone()), since: None };
     let (mut documents, mut failed) = (Vec::new(), false);
-    let targets = tiers::targets(&s.ctx.policy, &s.plan, a.to.as_deref())?;
+    let targets = tiers::targets(&s.ctx.policy, &s.plan, &s.managed.source.region, a.to.as_deref())?;
     if targets.is_empty() {
         return Err(crate::failure::usage(
             format!("the policy of `{database}` has no copies that holdfast makes"),

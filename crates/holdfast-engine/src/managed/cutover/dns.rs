@@ -12,11 +12,21 @@ pub async fn point(m: &Managed, zone: &str, record: &str, ttl: u32, value: &str)
     spread(m, &record.name, change).await
 }
 
-pub async fn put_back(m: &Managed, zone: &str, record: &str, was: Option<&DnsRecord>) -> Result<()> {
-    let change = match (was, m.cloud.record(zone, record, "CNAME").await?) {
-        (Some(was), _) => m.cloud.upsert_record(zone, was).await?,
-        (None, Some(now)) => m.cloud.delete_record(zone, &now).await?,
-        (None, None) => return Ok(()),
+/// Only where the record still is what the step wrote (`value`): what somebody else changed since stays.
+pub async fn put_back(
+    m: &Managed,
+    zone: &str,
+    record: &str,
+    value: &str,
+    was: Option<&DnsRecord>,
+) -> Result<()> {
+    let now = m.cloud.record(zone, record, "CNAME").await?;
+    let Some(now) = now.filter(|r| r.values.iter().any(|v| v.trim_end_matches('.') == value)) else {
+        return Ok(());
+    };
+    let change = match was {
+        Some(was) => m.cloud.upsert_record(zone, was).await?,
+        None => m.cloud.delete_record(zone, &now).await?,
     };
     spread(m, record, change).await
 }

@@ -223,8 +223,16 @@ async fn finish(m: &Managed, mut op: Operation<State>, resumed: bool) -> Result<
     let rolled_back = op.state().back.clone();
     let mut quarantined_until = None;
     match &rolled_back {
-        Some(_) => backward(m, &mut op).await?,
-        None => quarantined_until = Some(quarantine(m, &op).await?),
+        Some(_) => {
+            backward(m, &mut op).await?;
+            in_service(m, &op.state().pair.old.source).await?;
+        }
+        None => {
+            quarantined_until = Some(quarantine(m, &op).await?);
+            let renamed = op.state().steps.iter().any(|s| s.what == What::Rename);
+            let pair = &op.state().pair;
+            in_service(m, if renamed { &pair.old.source } else { &pair.new.source }).await?;
+        }
     }
     let ended = rolled_back.clone().map_or(Ended::Succeeded, Ended::RolledBack);
     let record = op.end(Timestamp::now(), ended)?;
@@ -243,6 +251,9 @@ async fn forward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
         let Some(step) = op.state().steps.get(i).cloned() else { break };
         if step.progress == Progress::Done {
             continue;
+        }
+        if m.monitor.cancelled() {
+            return Err(EngineError::Cancelled);
         }
         let name = step_name(op.id(), i, "do")?;
         set(op, i, Progress::Begun)?;
@@ -283,11 +294,11 @@ async fn backward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
             (What::Proxy { name: proxy }, Before::Proxy { targets }) => {
                 proxy::restore(m, proxy, targets, &pair.new.source).await?;
             }
-            (What::Dns { zone, record, .. }, Before::Dns { record: was }) => {
-                dns::put_back(m, zone, record, was.as_ref()).await?;
+            (What::Dns { zone, record, value, .. }, Before::Dns { record: was }) => {
+                dns::put_back(m, zone, record, value, was.as_ref()).await?;
             }
-            (What::Secret { id, .. }, Before::Secret { version }) => {
-                secret::put_back(m, id, version, &name).await?;
+            (What::Secret { id, keys }, Before::Secret { version }) => {
+                secret::put_back(m, id, keys, version, &name).await?;
             }
             (What::Rename, Before::Rename { old_resource, new_resource, aside }) => {
                 rename::swap_back(m, pair, old_resource, new_resource, aside).await?;
@@ -312,13 +323,30 @@ async fn quarantine(m: &Managed, op: &Operation<State>) -> Result<Timestamp> {
     });
     let old = renamed.unwrap_or_else(|| pair.old.source.clone());
     // Its ARN has its name in it.
-    let arn = m.cloud.describe(&old).await?.arn;
+    let d = m.cloud.describe(&old).await?;
+    if d.resource_id != pair.old.resource_id {
+        return Err(EngineError::refused(
+            format!("`{old}` is another database than the one that was replaced"),
+            "a step of the cutover gave its name away; mark the old one yourself, then move the record of the \
+             operation out of state-dir/operations",
+        ));
+    }
+    let arn = d.arn;
     let tags = Tags::default()
         .with(keys::STATE, "quarantine")
         .with(keys::QUARANTINED_UNTIL, &until.to_string())
         .with(keys::DATABASE, m.name.as_str());
     m.cloud.add_tags(&old.region, &arn, &tags).await?;
     Ok(until)
+}
+
+/// Takes the marks of an earlier quarantine off: nobody may retire what the application uses.
+async fn in_service(m: &Managed, source: &Source) -> Result<()> {
+    let d = m.cloud.describe(source).await?;
+    if d.tags.get(keys::STATE).is_some() || d.tags.get(keys::QUARANTINED_UNTIL).is_some() {
+        m.cloud.remove_tags(&source.region, &d.arn, &[keys::STATE, keys::QUARANTINED_UNTIL]).await?;
+    }
+    Ok(())
 }
 
 fn set(op: &mut Operation<State>, i: usize, progress: Progress) -> Result<()> {

@@ -53,7 +53,7 @@ async fn reachable(m: &Managed, proxy: &str, target: &Source) -> Result<()> {
             let states: Vec<_> = found.iter().filter_map(|t| t.health.as_ref()).collect();
             let bad = states.iter().find(|h| h.state != "AVAILABLE");
             Ok(match bad {
-                None if !states.is_empty() => Answer::Ready(()),
+                None if !states.is_empty() && found.iter().any(|t| t.id == target.id) => Answer::Ready(()),
                 None => Answer::Going("registering".into()),
                 Some(h) => Answer::Going(match &h.reason {
                     Some(why) => format!("{}, {why}", h.state),

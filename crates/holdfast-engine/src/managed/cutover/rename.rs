@@ -3,7 +3,7 @@
 //! Names change hands, so each half looks at resource ids first: done before, it does nothing.
 
 use super::Pair;
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::managed::Managed;
 use crate::managed::wait::Answer;
 use holdfast_core::managed::{Modification, Source};
@@ -13,56 +13,64 @@ pub async fn swap(m: &Managed, pair: &Pair, old: &str, new: &str, aside: &Source
     rename(m, new, &pair.new.source, &pair.old.source).await
 }
 
+/// Back to where each was, however far the swap had come.
 pub async fn swap_back(m: &Managed, pair: &Pair, old: &str, new: &str, aside: &Source) -> Result<()> {
-    // Only if it had come that far.
-    if resource(m, &pair.old.source).await?.as_deref() == Some(new) {
-        rename(m, new, &pair.old.source, &pair.new.source).await?;
-    }
-    if resource(m, aside).await?.as_deref() == Some(old) {
-        rename(m, old, aside, &pair.old.source).await?;
-    }
-    Ok(())
+    rename(m, new, &pair.old.source, &pair.new.source).await?;
+    rename(m, old, aside, &pair.old.source).await
 }
 
-/// The database with this resource id gets another name. A rename takes minutes, and for some of them neither name
-/// answers.
+/// The database with this resource id gets the name `to`, if it does not have it.
 async fn rename(m: &Managed, id: &str, from: &Source, to: &Source) -> Result<()> {
-    if resource(m, to).await?.as_deref() != Some(id) {
-        match resource(m, from).await? {
-            Some(found) if found == id => {}
-            other => {
-                return Err(EngineError::refused(
-                    format!("`{from}` is `{}`, not `{id}`", other.unwrap_or_else(|| "gone".into())),
-                    "somebody renamed it meanwhile; look at the databases before anything else",
-                ));
-            }
-        }
-        let change = Modification { new_id: Some(to.id.clone()), ..Modification::default() };
-        m.cloud.modify(from, &change).await?;
+    if settled(m, id, [from, to]).await? == to {
+        return Ok(());
     }
+    let change = Modification { new_id: Some(to.id.clone()), ..Modification::default() };
+    m.pace
+        .until(&format!("rename to `{}`", to.id), &*m.monitor, async || {
+            // A backup of its own may run just now: that is waited for.
+            m.cloud.modify(from, &change).await.map(|_| Answer::Ready(()))
+        })
+        .await?;
     m.pace
         .until(&format!("rename to `{}`", to.id), &*m.monitor, async || {
             // As long as the old name has it, the new one is not asked for: what is not there yet costs patience.
-            match m.cloud.describe(from).await {
-                Ok(d) if d.resource_id == id => return Ok(Answer::Going(d.status.to_string())),
-                Ok(_) => {}
-                Err(e) if e.is_not_found() => {}
-                Err(e) => return Err(e),
+            for name in [from, to] {
+                match m.cloud.describe(name).await {
+                    Ok(d) if d.resource_id == id && name == from => {
+                        return Ok(Answer::Going(d.status.to_string()));
+                    }
+                    Ok(d) if d.resource_id == id => return Ok(Answer::of(&d.status, None, ())),
+                    Ok(_) => {}
+                    Err(e) if e.is_not_found() => {}
+                    Err(e) => return Err(e),
+                }
             }
-            match m.cloud.describe(to).await {
-                Ok(d) if d.resource_id == id => Ok(Answer::of(&d.status, None, ())),
-                Ok(_) => Ok(Answer::Going("the name is another's still".into())),
-                Err(e) if e.is_not_found() => Ok(Answer::Going("renaming".into())),
-                Err(e) => Err(e),
-            }
+            Ok(Answer::Going("renaming".into()))
         })
         .await
 }
 
-async fn resource(m: &Managed, source: &Source) -> Result<Option<String>> {
-    match m.cloud.describe(source).await {
-        Ok(d) => Ok(Some(d.resource_id)),
-        Err(e) if e.is_not_found() => Ok(None),
-        Err(e) => Err(e.into()),
-    }
+/// Which of two names a database has, once no rename of it is under way: for some minutes of a rename the old name
+/// answers still, or neither does. Somebody else's rename to a third name is waited for until the deadline.
+async fn settled<'a>(m: &Managed, id: &str, names: [&'a Source; 2]) -> Result<&'a Source> {
+    m.pace
+        .until(&format!("name of `{id}`"), &*m.monitor, async || {
+            for name in names {
+                match m.cloud.describe(name).await {
+                    Ok(d) if d.resource_id == id => {
+                        let moving =
+                            d.status.as_str() == "renaming" || d.pending.iter().any(|p| p == "identifier");
+                        return Ok(match moving {
+                            true => Answer::Going(d.status.to_string()),
+                            false => Answer::Ready(name),
+                        });
+                    }
+                    Ok(_) => {}
+                    Err(e) if e.is_not_found() => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(Answer::Going("neither name answers: renaming".into()))
+        })
+        .await
 }

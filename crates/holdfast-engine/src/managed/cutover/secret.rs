@@ -31,15 +31,48 @@ pub async fn write(m: &Managed, id: &str, keys: &BTreeMap<String, String>, op: &
         };
         fields.insert(key.clone(), value);
     }
+    put(m, id, fields, &now.value, op).await
+}
+
+/// Field by field, and only what still is what the step wrote: a password that was changed since stays.
+pub async fn put_back(
+    m: &Managed,
+    id: &str,
+    keys: &BTreeMap<String, String>,
+    version: &str,
+    op: &Operation,
+) -> Result<()> {
+    let now = m.cloud.secret(&m.source.region, id).await?;
+    let mut fields = object(id, &now.value)?;
+    let written: Vec<&String> = keys
+        .iter()
+        .filter(|(k, text)| fields.get(*k).is_some_and(|v| same(v, text)))
+        .map(|(k, _)| k)
+        .collect();
+    if now.version == version || written.is_empty() {
+        return Ok(());
+    }
+    let was = object(id, &m.cloud.secret_version(&m.source.region, id, version).await?.value)?;
+    for key in written {
+        match was.get(key) {
+            Some(value) => drop(fields.insert(key.clone(), value.clone())),
+            None => drop(fields.remove(key)),
+        }
+    }
+    put(m, id, fields, &now.value, op).await
+}
+
+async fn put(m: &Managed, id: &str, fields: Map<String, Value>, now: &Secret, op: &Operation) -> Result<()> {
     let text = Secret::new(Value::Object(fields).to_string());
-    if text.expose_bytes() != now.value.expose_bytes() {
+    if text.expose_bytes() != now.expose_bytes() {
         m.cloud.put_secret(&m.source.region, id, &text, op).await?;
     }
     Ok(())
 }
 
-pub async fn put_back(m: &Managed, id: &str, version: &str, op: &Operation) -> Result<()> {
-    let was = m.cloud.secret_version(&m.source.region, id, version).await?;
-    m.cloud.put_secret(&m.source.region, id, &was.value, op).await?;
-    Ok(())
+fn same(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(s) => s == text,
+        other => other.to_string() == text,
+    }
 }

@@ -200,7 +200,15 @@ fn no_way(m: &Managed, region: &Region, live: Option<&Database>) -> EngineError 
 async fn newest(m: &Managed, region: &Region) -> Result<Snapshot> {
     let filter = SnapshotFilter { source_id: Some(m.source.id.clone()), kind: None };
     let mut all = m.cloud.snapshots(m.source.engine, region, &filter).await?;
-    all.retain(|s| s.status.is_available() && s.source_id == m.source.id);
+    // In another region another database may have the name.
+    let from = |s: &Snapshot| {
+        let copied = s
+            .tags
+            .get(holdfast_core::managed::tags::COPY_FROM_REGION)
+            .or(s.copied_from_region.as_ref().map(Region::as_str));
+        copied.unwrap_or(s.at.region.as_str()) == m.source.region.as_str()
+    };
+    all.retain(|s| s.status.is_available() && s.source_id == m.source.id && from(s));
     all.into_iter().max_by_key(copy::moment).ok_or_else(|| {
         EngineError::not_found(
             format!("{region} has no finished snapshot of `{}`", m.source),

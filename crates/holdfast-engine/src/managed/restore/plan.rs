@@ -60,6 +60,19 @@ pub async fn plan(m: &Managed, r: &Request) -> Result<Plan> {
     if !r.temporary
         && let Some(plan) = begun(m, &to)?
     {
+        let other = match &r.what {
+            What::Moment { at: At::Time(t), .. } => plan.asked != *t,
+            What::Snapshot(id) => {
+                plan.snapshot_arn.as_ref().is_none_or(|arn| arn != id && !arn.ends_with(&format!(":{id}")))
+            }
+            _ => false,
+        };
+        if other {
+            return Err(EngineError::refused(
+                format!("a restore to `{to}` from {} is not finished", plan.from),
+                "finish it with what it was begun with, or choose another name",
+            ));
+        }
         return Ok(plan);
     }
     let now = Timestamp::now();
