@@ -286,6 +286,8 @@ async fn the_reaper_finds_what_a_crash_left() {
     s.snapshot().await;
     let plan = verify::plan(&s.m, &r).await.unwrap();
     let copy = plan.restore.target.source.clone();
+    // It must not be over before we see it.
+    s.world.aws.control("config", Some(json!({ "polls": 1000 })));
     let killed = async {
         while s.m.cloud.describe(&copy).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -295,6 +297,8 @@ async fn the_reaper_finds_what_a_crash_left() {
         _ = verify::run(&s.m, &plan) => panic!("it ended"),
         () = killed => {}
     }
+    s.world.aws.control("config", Some(json!({ "polls": 2 })));
+    s.world.aws.control("settle", Some(json!({})));
     let regions = [s.m.source.region.clone()];
     let now = Timestamp::now();
     let before = reap::plan(&s.reaper(), &regions, now).await.unwrap();

@@ -73,6 +73,7 @@ async fn put(m: &Managed, id: &str, fields: Map<String, Value>, now: &Secret, op
 fn same(value: &Value, text: &str) -> bool {
     match value {
         Value::String(s) => s == text,
-        other => other.to_string() == text,
+        Value::Number(n) => text.parse::<u64>().is_ok_and(|t| n.as_u64() == Some(t)),
+        _ => false,
     }
 }
