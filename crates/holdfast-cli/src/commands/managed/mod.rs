@@ -71,7 +71,11 @@ fn span(text: &str, option: &str) -> anyhow::Result<Duration> {
 fn parts(ctx: &Context) -> anyhow::Result<(ManagedDatabase, ManagedPlan)> {
     match (ctx.db.managed.clone(), ctx.policy.managed_plan_of(&ctx.db).cloned()) {
         (Some(d), Some(p)) => Ok((d, p)),
-        _ => Err(EngineError::usage(format!("`{}` is no managed database", ctx.db.name), "").into()),
+        _ => Err(EngineError::usage(
+            format!("`{}` is no managed database", ctx.db.name),
+            "its source is rds://, aurora:// or docdb://",
+        )
+        .into()),
     }
 }
 

@@ -12,7 +12,12 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Asks until it is well three times running, or the time is over.
 pub async fn wait(m: &Managed, url: &str, within: Duration) -> Result<()> {
     let client = reqwest::Client::builder().timeout(ANSWER).build();
-    let client = client.map_err(|e| EngineError::failed(format!("cannot ask `{url}`: {e}"), ""))?;
+    let client = client.map_err(|e| {
+        EngineError::failed(
+            format!("cannot ask `{url}`: {e}"),
+            "check `health` of the cutover step, and the proxy settings",
+        )
+    })?;
     let begun = Instant::now();
     let (mut well, mut last) = (0, String::from("not asked yet"));
     while well < IN_A_ROW {

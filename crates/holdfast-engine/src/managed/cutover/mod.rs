@@ -199,7 +199,10 @@ pub async fn resume(m: &Managed, back: bool) -> Result<Report> {
     let _lock = m.state.lock_run(&m.name)?;
     let mut open = m.journal.unfinished(Some(VERB), Some(m.name.as_str()))?;
     let Some(outline) = open.pop() else {
-        return Err(EngineError::not_found(format!("no cutover of `{}` is unfinished", m.name), ""));
+        return Err(EngineError::not_found(
+            format!("no cutover of `{}` is unfinished", m.name),
+            "begin one with --to-id ID",
+        ));
     };
     let mut op: Operation<State> = m.journal.resume(outline)?;
     if back && op.state().back.is_none() {
@@ -362,7 +365,10 @@ fn step_name(id: &str, i: usize, way: &str) -> Result<OperationName> {
 }
 
 fn torn(id: &str) -> EngineError {
-    EngineError::failed(format!("the record of operation {id} does not fit together"), "")
+    EngineError::failed(
+        format!("the record of operation {id} does not fit together"),
+        "look at its file in state-dir/operations: a person edited it, or the disk did",
+    )
 }
 
 async fn side(m: &Managed, source: &Source) -> Result<Side> {

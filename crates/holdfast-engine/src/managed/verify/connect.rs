@@ -138,9 +138,12 @@ impl Access {
 }
 
 pub fn endpoint(copy: &Database) -> Result<Endpoint> {
-    copy.endpoint
-        .clone()
-        .ok_or_else(|| EngineError::failed(format!("`{}` is available and has no endpoint", copy.source), ""))
+    copy.endpoint.clone().ok_or_else(|| {
+        EngineError::failed(
+            format!("`{}` is available and has no endpoint", copy.source),
+            "run it again: the provider may not show it yet",
+        )
+    })
 }
 
 /// Waits until the port of a server answers.
