@@ -27,6 +27,7 @@ demo: ## a backup, a disaster and a restore, on throwaway servers
 test: ## every test, against real PostgreSQL 15, 17 and 18, an S3 emulator and the AWS stand-in
 	@scripts/setup.sh all
 	"$$HOLDFAST_TOOLS/venv/bin/python" -m unittest discover --quiet --start-directory tools/aws-standin/tests
+	"$$HOLDFAST_TOOLS/venv/bin/python" -m unittest discover --quiet --start-directory tools/k8s-standin/tests
 	$(CARGO) build -p holdfast-cli
 	export HOLDFAST_BIN="$(TARGET_DIR)/debug/holdfast"; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \

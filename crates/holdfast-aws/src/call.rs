@@ -206,6 +206,7 @@ impl AwsCloud {
         let change = Change {
             at: jiff::Timestamp::now(),
             region: on.region.cloned(),
+            account: None,
             action: on.action.0.to_string(),
             resource: on.resource.to_string(),
             operation: op.map(|o| o.as_str().to_string()),

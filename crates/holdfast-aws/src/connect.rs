@@ -1,8 +1,12 @@
 //! Credentials, regions, endpoints, certificates, proxies, time-outs: [`Connection`].
 
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region as SdkRegion, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -29,7 +33,10 @@ const SDK_ATTEMPTS: u32 = 3;
 /// `aws configure export-credentials` bridges them.
 #[derive(Debug, Clone)]
 pub struct Connection {
+    /// Then keys in the environment are not looked at.
     pub profile: Option<String>,
+    /// ARN of a role that those credentials assume, for a session of an hour that is renewed.
+    pub role: Option<String>,
     /// URL of all services, as `AWS_ENDPOINT_URL` would say it.
     pub endpoint: Option<String>,
     /// Instead of whatever the environment has.
@@ -46,6 +53,7 @@ impl Default for Connection {
     fn default() -> Self {
         Connection {
             profile: None,
+            role: None,
             endpoint: None,
             keys: None,
             ca_bundle: None,
@@ -133,7 +141,25 @@ impl Connection {
             let attempts = self.attempts.or(raise.then_some(ATTEMPTS)).unwrap_or(retry.max_attempts());
             builder.set_retry_config(Some(retry.clone().with_max_attempts(attempts)));
         }
-        Ok(Ready { sdk: builder.build(), http })
+        let mut sdk = builder.build();
+        if let (Some(profile), None) = (&self.profile, &self.keys) {
+            // The SDK's chain looks for keys in the environment first, whatever profile was named: the keys of one
+            // account would be taken for those of another.
+            let own = http.clone();
+            let config = ProviderConfig::without_region()
+                .with_region(sdk.region().cloned())
+                .with_http_client(http_client_fn(move |_, _| own.clone()))
+                .with_sleep_impl(SharedAsyncSleep::new(TokioSleep::new()));
+            let named =
+                ProfileFileCredentialsProvider::builder().profile_name(profile).configure(&config).build();
+            sdk = sdk.to_builder().credentials_provider(SharedCredentialsProvider::new(named)).build();
+        }
+        let Some(role) = &self.role else { return Ok(Ready { sdk, http }) };
+        // The name of the session is what CloudTrail shows.
+        let assumed =
+            AssumeRoleProvider::builder(role.clone()).session_name("holdfast").configure(&sdk).build().await;
+        let sdk = sdk.to_builder().credentials_provider(SharedCredentialsProvider::new(assumed)).build();
+        Ok(Ready { sdk, http })
     }
 
     /// One pool of connections for all clients. The SDK's own client knows nothing of `AWS_CA_BUNDLE`.

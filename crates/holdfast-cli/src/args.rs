@@ -117,7 +117,14 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// Which ways out of an incident there are for a managed database, from what is really there
+    /// What differs between the policy and the settings, vaults, plans and locks of managed databases at the provider
+    Plan {
+        /// One database of the policy [default: all managed ones]
+        database: Option<String>,
+    },
+    /// Bring the settings of managed databases at the provider to the policy
+    Apply(ApplyArgs),
+    /// After an incident: which ways there are for a managed database, from what is really there, and taking one
     Recover(RecoverArgs),
     /// Check every setting that could make backup or recovery fail
     Doctor { database: Option<String> },
@@ -131,17 +138,41 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// One database of the policy [default: all managed ones]
+    pub database: Option<String>,
+    /// Do it; without it, only the plan is shown
+    #[arg(long)]
+    pub yes: bool,
+    /// Put the compliance lock on this vault of the policy: after its grace nobody can remove it. Repeatable
+    #[arg(long, value_name = "VAULT")]
+    pub confirm_lock: Vec<String>,
+    /// Also change what lets go of backups or of protection: fewer days, stopped replication, removed locks
+    #[arg(long)]
+    pub allow_loss: bool,
+    /// How long to wait for each change at the provider [default: 6h]
+    #[arg(long, value_name = "SPAN")]
+    pub wait_for: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct ValidateArgs {
     /// Also show what each scenario would lose, windows by the clock, and what it costs
     #[arg(long)]
     pub explain: bool,
+    /// Look at managed databases as well: what is there, what was measured, what others keep
+    #[arg(long)]
+    pub live: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct IamArgs {
-    /// observe, backup, restore or delete
-    #[arg(long)]
-    pub role: String,
+    /// observe, backup, configure, restore or delete
+    #[arg(long, required_unless_present = "key_for")]
+    pub role: Option<String>,
+    /// What the key of the snapshots has to say so that this account (12 digits) can copy them
+    #[arg(long, value_name = "ACCOUNT", conflicts_with_all = ["role", "account", "region"])]
+    pub key_for: Option<String>,
     /// For this account only (12 digits) [default: any]
     #[arg(long)]
     pub account: Option<String>,
@@ -190,7 +221,8 @@ pub struct BackupArgs {
     /// Over the replication protocol, from another host than the server's (see `method` in the policy)
     #[arg(long)]
     pub remote: bool,
-    /// Managed databases: a snapshot of this tier of the policy, which its rules expire
+    /// Managed databases: for this tier of the policy: a snapshot, which its rules expire, or a recovery point in its
+    /// vault of AWS Backup
     #[arg(long, value_name = "TIER")]
     pub tier: Option<String>,
     /// Managed databases: the snapshot's own end of life, such as 30d; without --tier and this it stays
@@ -219,8 +251,12 @@ pub struct BackupArgs {
 
 #[derive(Debug, Args)]
 pub struct CopyArgs {
-    /// A database (what the target lacks and its rules want, then WAL), or one point
+    /// A database (what the target lacks and its rules want, then WAL), one point, or one snapshot of a managed
+    /// database
     pub target: String,
+    /// Managed databases: whose snapshot it is [default: the one that has it]
+    #[arg(long, value_name = "DB")]
+    pub db: Option<String>,
     /// The vault to copy to; without it, all that `copies` of the policy name
     #[arg(long, value_name = "VAULT")]
     pub to: Option<String>,
@@ -241,6 +277,12 @@ pub struct CutoverArgs {
     /// The restored database
     #[arg(long, value_name = "ID", conflicts_with_all = ["resume", "back"])]
     pub to_id: Option<String>,
+    /// Its region [default: that of the policy's source]
+    #[arg(long, value_name = "REGION", requires = "to_id")]
+    pub region: Option<String>,
+    /// The old database is lost: it need not be there, and nothing goes back to it by itself
+    #[arg(long, requires = "to_id")]
+    pub lost: bool,
     /// Do it; without it, only the plan is shown
     #[arg(long)]
     pub yes: bool,
@@ -260,10 +302,31 @@ pub struct RecoverArgs {
     pub database: Option<String>,
     /// What happened: accidental-deletion, corruption, complete-loss, region-loss, malicious-deletion
     #[arg(long, value_name = "SCENARIO")]
-    pub scenario: String,
+    pub scenario: Option<String>,
     /// When it began: 2026-11-21T09:35:00+01:00; of a loss, when it was last seen alive
     #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
+    /// Which of the ways, by its number or by what is restored (`source`, REGION/ID, ARN) [default: 1, the best]
+    #[arg(long, value_name = "WAY")]
+    pub way: Option<String>,
+    /// The new instance or cluster [default: by restore-id of the policy]
+    #[arg(long, value_name = "ID")]
+    pub to_id: Option<String>,
+    /// Only ways in this region
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Take the nearest moment if the one that was chosen can no longer be reached
+    #[arg(long)]
+    pub nearest: bool,
+    /// How long to wait for the provider [default: 6h]
+    #[arg(long, value_name = "SPAN")]
+    pub wait_for: Option<String>,
+    /// Show the ways and the plan, ask nothing more, do nothing
+    #[arg(long, conflicts_with = "yes")]
+    pub plan: bool,
+    /// Restore; without it, only the ways and the plan are shown
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -288,7 +351,7 @@ pub struct HoldArgs {
 pub struct RestoreArgs {
     pub database: Option<String>,
     /// The directory to restore into (empty, or not there yet; with --delta, a stopped data directory)
-    #[arg(long, value_name = "DIR", required_unless_present = "to_id")]
+    #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
     #[command(flatten)]
     pub managed: ManagedRestoreArgs,
@@ -385,14 +448,23 @@ pub struct ManagedRestoreArgs {
     /// Its region [default: the source's]
     #[arg(long, value_name = "REGION", requires = "to_id")]
     pub region: Option<String>,
+    /// In this account, which a vault of the policy is in, from what is there (12 digits) [default: the source's]
+    #[arg(long, value_name = "ACCOUNT", requires = "to_id")]
+    pub account: Option<String>,
     /// From this snapshot, by name or ARN
     #[arg(long, value_name = "ID", requires = "to_id", conflicts_with = "at")]
     pub from_snapshot: Option<String>,
+    /// From this recovery point of AWS Backup; a continuous one --at a time or `latest`
+    #[arg(long, value_name = "ARN", requires = "to_id", conflicts_with_all = ["from_snapshot", "newest_snapshot"])]
+    pub from_point: Option<String>,
+    /// Even if it is of another database that has, or had, this name
+    #[arg(long, requires = "to_id")]
+    pub of_another: bool,
     /// From the newest snapshot of the region
     #[arg(long, requires = "to_id", conflicts_with_all = ["at", "from_snapshot"])]
     pub newest_snapshot: bool,
     /// With --at: of a database that is gone, by the ARN of its automated backup or its resource id
-    #[arg(long, value_name = "ARN", requires = "to_id", conflicts_with_all = ["from_snapshot", "newest_snapshot"])]
+    #[arg(long, value_name = "ARN", requires = "to_id", conflicts_with_all = ["from_snapshot", "newest_snapshot", "from_point"])]
     pub from_automated: Option<String>,
     /// Take the nearest moment if the one asked for cannot be reached
     #[arg(long, requires = "to_id")]
@@ -481,9 +553,62 @@ pub enum WalCommand {
 pub struct VerifyArgs {
     /// A database (its newest point) or a point
     pub target: Option<String>,
-    /// L0 stored, L1 authentic, L2 complete, L3 started and recovered, L4 content checked
-    #[arg(long, default_value = "L3")]
-    pub level: String,
+    /// L0 stored, L1 authentic, L2 complete, L3 started and recovered, L4 content checked [default: L3; managed: the
+    /// policy's, else L4]
+    #[arg(long)]
+    pub level: Option<String>,
+    #[command(flatten)]
+    pub managed: ManagedVerifyArgs,
+}
+
+/// What is for databases that a provider runs: a temporary copy is restored, looked into, and removed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Managed databases")]
+pub struct ManagedVerifyArgs {
+    /// Restore and verify; without it, only the plan is printed
+    #[arg(long, conflicts_with = "plan")]
+    pub yes: bool,
+    /// Print the plan, do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// This moment of the source: a time with its zone, or `latest`
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Any second of the restorable window
+    #[arg(long, conflicts_with = "at")]
+    pub random: bool,
+    /// This snapshot, by name or ARN
+    #[arg(long, value_name = "ID", conflicts_with_all = ["at", "random"])]
+    pub from_snapshot: Option<String>,
+    /// The newest snapshot of the region: the default
+    #[arg(long, conflicts_with_all = ["at", "random", "from_snapshot"])]
+    pub newest_snapshot: bool,
+    /// This recovery point of AWS Backup
+    #[arg(long, value_name = "ARN", conflicts_with_all = ["at", "random", "from_snapshot", "newest_snapshot"])]
+    pub from_point: Option<String>,
+    /// With --from-point: the role under which AWS Backup restores [default: the policy's, else AWS Backup's own]
+    #[arg(long, value_name = "ARN", requires = "from_point")]
+    pub role_arn: Option<String>,
+    /// Where to restore: what is verified must be there [default: the source's]
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Class of the temporary instance [default: the policy's, else the smallest sensible]
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub subnet_group: Option<String>,
+    /// Who may connect to the copy, such as 10.0.0.7/32 [default: this host]
+    #[arg(long, value_name = "CIDR")]
+    pub from_cidr: Option<String>,
+    /// The provider's root certificates, in PEM [default: the policy's]
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Set a new password on the copy, and use that
+    #[arg(long)]
+    pub reset_password: bool,
+    /// How long to wait for the provider [default: 6h]
+    #[arg(long, value_name = "SPAN")]
+    pub wait_for: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

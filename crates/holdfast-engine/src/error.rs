@@ -1,7 +1,7 @@
 //! What can go wrong in an operation, and how the program ends then.
 
 use holdfast_core::ExitCode;
-use holdfast_core::managed::{ErrorKind, ManagedError};
+use holdfast_core::managed::{DocumentError, ErrorKind, ManagedError};
 use holdfast_core::time::TimeError;
 use holdfast_pg::PgError;
 use holdfast_vault::{StoreErrorKind, VaultError};
@@ -18,6 +18,9 @@ pub enum EngineError {
     /// The provider of a managed database.
     #[error(transparent)]
     Cloud(Box<ManagedError>),
+    /// A copy of DocumentDB, looked into.
+    #[error("the copy: {0}")]
+    Documents(#[from] DocumentError),
     /// What was started goes on at the provider; the same command waits for it again.
     #[error("{what}")]
     NotYet { what: String, hint: String },
@@ -37,6 +40,12 @@ pub enum EngineError {
     /// The command line or the policy asks for something impossible.
     #[error("{what}")]
     Usage { what: String, hint: String },
+    /// This host cannot look: that says nothing about what it wanted to look at.
+    #[error("{what}")]
+    Unreachable { what: String, hint: String },
+    /// One side does not let the other in: a login, or a certificate that is not trusted.
+    #[error("{what}")]
+    Denied { what: String, hint: String },
     #[error("{what}")]
     Busy { what: String, hint: String },
     #[error("cancelled")]
@@ -98,7 +107,8 @@ impl EngineError {
                 },
                 _ => ExitCode::Error,
             },
-            EngineError::Pg(PgError::Connect { auth: true, .. }) => ExitCode::Auth,
+            EngineError::Pg(PgError::Connect { auth: true, .. } | PgError::Untrusted { .. })
+            | EngineError::Denied { .. } => ExitCode::Auth,
             EngineError::Pg(PgError::Refused { .. } | PgError::Version(_)) => ExitCode::Refused,
             EngineError::Pg(PgError::Conninfo(_)) | EngineError::Time(_) | EngineError::Usage { .. } => {
                 ExitCode::Usage
@@ -113,6 +123,7 @@ impl EngineError {
                 ErrorKind::WrongState { .. } => ExitCode::Busy,
                 ErrorKind::Throttled | ErrorKind::Network | ErrorKind::Other => ExitCode::Error,
             },
+            EngineError::Documents(DocumentError::Login(_) | DocumentError::Untrusted(_)) => ExitCode::Auth,
             EngineError::NotYet { .. } => ExitCode::Partial,
             EngineError::NotFound { .. } => ExitCode::NotFound,
             EngineError::Refused { .. } => ExitCode::Refused,
@@ -140,7 +151,22 @@ impl EngineError {
             | EngineError::Refused { hint, .. }
             | EngineError::Usage { hint, .. }
             | EngineError::Busy { hint, .. }
+            | EngineError::Unreachable { hint, .. }
+            | EngineError::Denied { hint, .. }
             | EngineError::Failed { hint, .. } => (!hint.is_empty()).then(|| hint.clone()),
+            EngineError::Documents(e) => Some(match e {
+                DocumentError::Login(_) => {
+                    "the user and password of [databases.NAME.connect] must be those of the moment that was restored; \
+                     --reset-password sets a new one on the copy"
+                        .into()
+                }
+                DocumentError::Untrusted(_) => {
+                    "`ca-file` of [databases.NAME.connect] must hold the provider's root certificates".into()
+                }
+                DocumentError::NoAnswer(_) => "run this inside of the VPC of the copy".into(),
+                DocumentError::TimeUp | DocumentError::Lost(_) => "run it again".into(),
+                DocumentError::Refused(_) => "the user of the checks needs the role readAnyDatabase".into(),
+            }),
             EngineError::Cancelled | EngineError::Worker(_) => None,
         }
     }

@@ -73,13 +73,23 @@ impl State {
 
     /// One run per database at a time on this host.
     pub fn lock_run(&self, db: &DatabaseName) -> Result<RunLock> {
-        let path = self.sub("lock")?.join(format!("{db}.run"));
+        self.lock_one(&format!("{db}.run"), "run", db)
+    }
+
+    /// One verification of a managed database at a time on this host. It lasts hours and changes nothing of the
+    /// database: backups, copies and a recovery go on beside it.
+    pub fn lock_verify(&self, db: &DatabaseName) -> Result<RunLock> {
+        self.lock_one(&format!("{db}.verify"), "verification", db)
+    }
+
+    fn lock_one(&self, name: &str, what: &str, db: &DatabaseName) -> Result<RunLock> {
+        let path = self.sub("lock")?.join(name);
         match self.try_lock(&path)? {
             Some(file) => Ok(RunLock { _file: file }),
             None => {
                 let who = std::fs::read_to_string(&path).unwrap_or_default();
                 Err(EngineError::Busy {
-                    what: format!("another run of `{db}` is going on ({})", who.trim()),
+                    what: format!("another {what} of `{db}` is going on ({})", who.trim()),
                     hint: "wait until it has ended; it holds its lock only while it lives".into(),
                 })
             }

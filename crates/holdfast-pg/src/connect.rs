@@ -238,7 +238,24 @@ fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>> + S
     });
 }
 
+/// What rustls has against the server's certificate. An `io::Error` hides what it wraps from `source`.
+fn certificate(e: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(e);
+    while let Some(e) = next {
+        let inner = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = e.downcast_ref().or_else(|| inner?.downcast_ref());
+        if let Some(e @ rustls::Error::InvalidCertificate(_)) = tls {
+            return Some(e.to_string());
+        }
+        next = e.source();
+    }
+    None
+}
+
 fn connect_error(at: &str, e: &tokio_postgres::Error) -> PgError {
+    if let Some(why) = certificate(e) {
+        return PgError::Untrusted { at: at.to_string(), why };
+    }
     let auth = e.code().is_some_and(|c| c.code().starts_with("28"))
         || e.to_string().contains("authentication")
         || e.to_string().contains("password");

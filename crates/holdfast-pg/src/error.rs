@@ -6,6 +6,8 @@ use std::path::PathBuf;
 pub enum PgError {
     #[error("cannot connect to postgresql at {at}: {why}")]
     Connect { at: String, why: String, auth: bool },
+    #[error("the certificate of postgresql at {at} is not trusted: {why}")]
+    Untrusted { at: String, why: String },
     #[error("the connection to postgresql was lost: {0}")]
     Lost(String),
     #[error("postgresql refused `{what}`: {why}")]
@@ -47,6 +49,9 @@ impl PgError {
             }
             PgError::Connect { .. } => {
                 "check `source` of the database in the policy, and that the server is running".into()
+            }
+            PgError::Untrusted { .. } => {
+                "`sslrootcert` of `source` must be the root certificate that signed it; sslmode=verify-full wants its name, too".into()
             }
             PgError::Lost(_) => "run it again once the server is back; nothing was committed".into(),
             PgError::Protocol(_) => {

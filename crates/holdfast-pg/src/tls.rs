@@ -110,6 +110,18 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     if all.is_empty() { Err(wrong("it has none in pem".into())) } else { Ok(all) }
 }
 
+/// The root certificates of a file, in PEM.
+///
+/// # Errors
+/// It cannot be read, has none, or one that is none.
+pub fn roots(file: &Path) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for c in certificates(file)? {
+        roots.add(c).map_err(|e| bad(format!("`{}`: {e}", file.display())))?;
+    }
+    Ok(roots)
+}
+
 /// Checks the chain and the name, if anything is to be checked.
 fn chain(
     s: &Settings,
@@ -127,11 +139,7 @@ fn chain(
         Some(file) if file.as_os_str() == "system" => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
-        Some(file) => {
-            for c in certificates(&file)? {
-                roots.add(c).map_err(|e| bad(format!("`{}`: {e}", file.display())))?;
-            }
-        }
+        Some(file) => roots = self::roots(&file)?,
         None => {
             return Err(bad(
                 "sslmode verify-ca and verify-full need a root certificate: sslrootcert=FILE, sslrootcert=system, \

@@ -12,6 +12,7 @@
 //! * [`binary`]: [`Holdfast`], the program under test and what it answered.
 //! * [`s3`]: [`Store`], an S3 or Azure emulator on a free port of the loopback interface.
 //! * [`aws`]: [`Aws`], our strict stand-in for AWS, or moto.
+//! * [`documents`]: [`DocumentServer`], which speaks MongoDB's protocol.
 //! * [`ceph`]: [`Ceph`], a real S3 server in the same place, for the soak.
 //! * [`faultproxy`]: [`FaultProxy`], in front of a store: errors, delays, cut connections, replies
 //!   that get lost after the work was done.
@@ -38,8 +39,10 @@ pub mod aws;
 pub mod binary;
 pub mod ceph;
 pub mod damage;
+pub mod documents;
 pub mod faultproxy;
 pub mod http;
+pub mod k8s;
 pub mod operations;
 pub mod postgres;
 pub mod proc;
@@ -55,7 +58,9 @@ pub use aws::Aws;
 pub use binary::{Holdfast, Output, Running};
 pub use ceph::Ceph;
 pub use damage::Damage;
+pub use documents::DocumentServer;
 pub use faultproxy::{Fault, FaultProxy, Rule};
+pub use k8s::K8s;
 pub use postgres::{Cluster, ClusterBuilder, StopMode};
 pub use s3::Store;
 pub use scratch::Scratch;

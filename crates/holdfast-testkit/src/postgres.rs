@@ -419,9 +419,10 @@ impl Cluster {
     /// Runs such a program to its end and gives what it wrote on stdout; panics when it fails.
     pub fn run_client(&self, program: &str, args: &[&str]) -> String {
         let done = proc::run(self.client(program).args(args), &[], CLIENT_LIMIT);
-        let stderr = String::from_utf8_lossy(&done.stderr);
-        assert_eq!(done.code, 0, "{program} {args:?} failed: {stderr}");
-        String::from_utf8_lossy(&done.stdout).into_owned()
+        let (stdout, stderr) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        // pg_amcheck writes what it finds to stdout.
+        assert_eq!(done.code, 0, "{program} {args:?} failed: {stderr}\n{stdout}");
+        stdout.into_owned()
     }
 
     /// libpq keywords for the socket: `host=… port=… user=postgres dbname=postgres`.

@@ -22,6 +22,11 @@ pub fn node_program(name: &str) -> Option<PathBuf> {
     Some(root().join("node/node_modules/.bin").join(name)).filter(|path| path.exists())
 }
 
+/// The directory with kubectl; `None`: whatever is in PATH (setup found that the package cannot be had).
+pub fn kubectl_dir() -> Option<PathBuf> {
+    Some(root().join("kubectl/usr/bin")).filter(|path| path.join("kubectl").exists())
+}
+
 /// pgBackRest, the benchmark's peer, if it is there.
 pub fn pgbackrest() -> Option<PathBuf> {
     Some(root().join("pgbackrest/usr/bin/pgbackrest")).filter(|path| path.exists())

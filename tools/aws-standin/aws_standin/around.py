@@ -34,6 +34,8 @@ def subjects(service, name, request, form, region, account):
     if service == "route53":
         parts = request.path.strip("/").split("/")[1:]
         return [f"arn:aws:route53:::{parts[0]}/{parts[1]}"] if len(parts) > 1 else ["*"]
+    if service == "sts" and form.get("RoleArn"):
+        return [form["RoleArn"]]
     if service in ("kms", "secretsmanager"):
         document = _json(request.body)
         if document.get("KeyId"):

@@ -4,7 +4,8 @@ GET  state                what exists, per account and region
 GET  requests             every call so far: action, region, key, parameters, status or error
 GET  counts               how often each action was called
 GET  config, clock, faults
-POST reset                forget everything, moto's state too
+POST reset                forget everything, moto's state too; {"back": N}: it begins N seconds ago, so that days of
+                     backups lie in the past of whoever looks at his own clock (what moto holds knows no virtual time)
 POST config               see config.py
 POST advance              {"seconds": N}
 POST clock                {"frozen": true|false, "speed": X}
@@ -85,8 +86,14 @@ def get_state(world, _):
     return {"now": world.now(), "regions": regions}
 
 
-def post_reset(world, _):
-    world.reset()
+def post_reset(world, given):
+    unknown = set(given) - {"back"}
+    if unknown:
+        raise ValueError(f"unknown field {sorted(unknown)[0]}")
+    back = float(given.get("back", 0))
+    if back < 0:
+        raise ValueError("a world does not begin in the future: advance it")
+    world.reset(back)
     moto_bridge.reset()
     return {}
 

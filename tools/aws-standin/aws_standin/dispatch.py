@@ -10,7 +10,7 @@ import time
 import traceback
 from urllib.parse import parse_qsl
 
-from . import arns, around, ec2, kms, moto_bridge, policy, signature
+from . import arns, around, ec2, kms, moto_bridge, policy, signature, sts
 from .credentials import ACCOUNT
 from .registry import ACTIONS, request_tags, resources
 from .wire import models, query, restjson
@@ -80,6 +80,8 @@ def handle(world, request, host):
         _authorise(world, caller, service, action, params, subjects, region)
         if service == "ec2":
             ec2.check(world, caller.account, region, action, form)
+        if service == "sts":
+            sts.check(caller, action, form)
         if model is None:
             answer = _forward(request, service, caller, action, region, host)
             entry["status"] = answer[0]
@@ -89,6 +91,10 @@ def handle(world, request, host):
             entry["status"] = answer[0]
         for strike in strikes:
             if strike["kind"] == "cut-after":
+                raise Cut
+            if strike["kind"] == "hang-after":
+                entry["error"] = "hangs"
+                time.sleep(strike.get("seconds", 5))
                 raise Cut
             if strike["kind"] == "torn-after":
                 raise Cut(answer)
@@ -144,6 +150,9 @@ def _strike(strike, caller, action, subjects):
         raise AwsError(strike.get("code", "Throttling"), "Rate exceeded", strike.get("status"))
     elif kind == "error":
         raise _server_error(strike)
+    elif kind == "hang-before":
+        time.sleep(strike.get("seconds", 5))
+        raise Cut
     elif kind == "cut-before":
         raise Cut
 
@@ -239,10 +248,10 @@ def _forward(request, service, caller, action, region, host):
         value = {"UserId": caller.key, "Account": caller.account, "Arn": caller.arn}
         body = query.render(model.operation_model(action), value, arns.new_uuid())
         return 200, [("Content-Type", "text/xml")], body
-    body = request.body
+    account, body = caller.account, request.body
     if service == "kms":
-        body = kms.prepare(caller.account, region, action, body)
-    return moto_bridge.call(service, action, request.method, request.target, request.headers, body, caller.account, host)
+        account, body = kms.prepare(caller, region, action, body)
+    return moto_bridge.call(service, action, request.method, request.target, request.headers, body, account, host)
 
 
 def _error(model, service, request, error, request_id):

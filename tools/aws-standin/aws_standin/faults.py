@@ -12,6 +12,8 @@ cut-before  the connection is closed and nothing happened
 cut-after   the action took effect, then the connection is closed
 torn-after  the action took effect, and the connection is closed in the middle of the answer
 deny        AccessDenied with AWS's message
+hang-before nothing happens; after `seconds` of wall-clock time the connection is closed
+hang-after  the action took effect, but the answer never comes: closed after `seconds`
 delay       `seconds` of wall-clock time before the answer
 fail        the operation of kind `operation` (see lifecycle.py) on a subject matching `resource`
             fails on the way, at `at` percent (default 50); `message`, `state` may be given
@@ -20,7 +22,7 @@ invisible   a resource of kind `operation` that is created is not shown for `des
 
 import fnmatch
 
-KINDS = {"throttle", "error", "error-after", "cut-before", "cut-after", "torn-after", "deny", "delay", "fail", "invisible"}
+KINDS = {"throttle", "error", "error-after", "cut-before", "cut-after", "torn-after", "hang-before", "hang-after", "deny", "delay", "fail", "invisible"}
 FIELDS = {
     "kind", "action", "region", "resource", "principal", "times", "after", "code", "status", "seconds",
     "operation", "at", "message", "state", "describes",

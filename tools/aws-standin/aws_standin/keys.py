@@ -1,8 +1,11 @@
 """KMS keys as RDS and AWS Backup see them; the keys themselves live in moto's KMS.
 
 moto happily uses disabled keys; here a key must exist in the right region and be `Enabled`
-(provider-rules 5b: "cross-region needs a key valid in the target").
+(provider-rules 5b: "cross-region needs a key valid in the target"). Another account uses a key only
+if the key's own policy says so (KMS guide, "Allowing users in other accounts to use a KMS key").
 """
+
+import json
 
 from . import moto_bridge, policy
 from .wire.errors import AwsError
@@ -19,6 +22,7 @@ def managed(ctx, service="rds"):
     if key_id is None:
         key_id = backend.create_key("", "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", f"Default key of {service}", None).id
         backend.create_alias(key_id, alias)
+    backend.keys[key_id].key_manager = "AWS"  # what DescribeKey says of it
     return backend.keys[key_id].arn
 
 
@@ -48,6 +52,40 @@ def authorise(ctx, arn):
     for action in ("kms:CreateGrant", "kms:DescribeKey"):
         if not policy.allowed(policies, action, arn, conditions)[0]:
             raise AwsError("KMSKeyNotAccessibleFault", f"The specified KMS key [{arn}] is not accessible: {ctx.caller.arn} is not authorized to perform {action} on it.")
+
+
+def lets(caller, arn, action):
+    """Whether the policy of the key lets a caller of another account do this; for its own account the identity
+    policies decide."""
+    parts = arn.split(":")
+    if parts[4] == caller.account:
+        return True
+    key = find(parts[4], parts[3], arn)
+    conditions = {"kms:viaservice": f"rds.{parts[3]}.amazonaws.com", "kms:grantisforawsresource": "true", "aws:requestedregion": parts[3]}
+    return key is not None and allows(json.loads(key.policy), caller, action, arn, conditions)
+
+
+def authorise_foreign(ctx, arn):
+    """A copy of another account's encrypted snapshot: its key's policy lets the account in, and the caller's policies
+    reach that key (Aurora guide, "Copying a DB cluster snapshot across accounts")."""
+    for action in ("kms:CreateGrant", "kms:DescribeKey"):
+        if not lets(ctx.caller, arn, action):
+            raise AwsError("KMSKeyNotAccessibleFault", f"The source snapshot KMS key [{arn}] does not exist, is not enabled or you do not have permissions to access it.")
+    authorise(ctx, arn)
+
+
+def allows(document, caller, action, resource, conditions=None):
+    """Whether a policy of a resource (a key, the trust of a role) allows a caller, by its account or its ARN."""
+    statements = document.get("Statement", [])
+    statements = statements if isinstance(statements, list) else [statements]
+    own = {"*", caller.account, caller.arn, f"arn:aws:iam::{caller.account}:root"}
+    heard = []
+    for statement in statements:
+        principal = statement.get("Principal", {})
+        named = principal if isinstance(principal, str) else principal.get("AWS", [])
+        if own & set(named if isinstance(named, list) else [named]):
+            heard.append({"Resource": "*", **{k: v for k, v in statement.items() if k != "Principal"}})
+    return policy.allowed([{"Statement": heard}], action, resource, conditions or {})[0]
 
 
 def is_managed(arn):

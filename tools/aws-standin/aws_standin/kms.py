@@ -13,18 +13,24 @@ from .wire.errors import AwsError
 USES = {"Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "Sign", "CreateGrant"}
 
 
-def prepare(account, region, action, body):
-    """The body to hand on; AwsError when the key cannot be used."""
+def prepare(caller, region, action, body):
+    """(account that has the key, body to hand on); AwsError when the key cannot be used."""
+    account = caller.account
     try:
         document = json.loads(body)
     except ValueError:
-        return body
+        return account, body
     named = document.get("KeyId", "")
-    if ":key/" in named and named.split(":")[3:5] == [region, account]:
+    if ":key/" in named and named.split(":")[3] == region:
+        if named.split(":")[4] != account:
+            # API reference of KMS: of these, DescribeKey and the uses of a key work across accounts.
+            if action not in USES | {"DescribeKey"} or not keys.lets(caller, named, f"kms:{action}"):
+                raise AwsError("AccessDenied", f"User: {caller.arn} is not authorized to perform: kms:{action} on resource: {named} because no resource-based policy allows the kms:{action} action")
+            account = named.split(":")[4]
         document["KeyId"] = named.partition(":key/")[2]
     if action in USES:
         _check(account, region, document)
-    return json.dumps(document).encode()
+    return account, json.dumps(document).encode()
 
 
 def _check(account, region, document):

@@ -10,7 +10,10 @@ snapshots  {"source": ID, "count": N, "type": "manual"|"automated"|"awsbackup", 
             "every": seconds, "tags": {..}, "regions": [..]}: finished ones, the newest first, of a source
             that exists in the request's region. The quota is not asked: how would one test 1,000?
 points     {"source": ID, "vault": NAME, "count": N, "every": seconds, "regions": [..]}: recovery points
-role       the name of an IAM role that AWS Backup may assume
+locks      {"vault": NAME, "min": days, "max": days, "date_age": seconds}: the vault's lock; in compliance mode since
+           `date_age` seconds, in governance mode without
+role       the name of an IAM role that AWS Backup may assume; {"name": NAME, "trusts": [accounts]}: that these may
+key        the access key in whose account all this is (control.py, `keys`)
 """
 
 import json
@@ -25,7 +28,7 @@ def run(world, given):
     from .control import context
 
     ctx = context(world, given)
-    unknown = set(given) - {"instances", "clusters", "snapshots", "points", "role", "region", "key"}
+    unknown = set(given) - {"instances", "clusters", "snapshots", "points", "locks", "role", "region", "key"}
     if unknown:
         raise ValueError(f"unknown fixture {sorted(unknown)[0]}")
     made = {}
@@ -33,7 +36,7 @@ def run(world, given):
         made["role"] = _role(ctx, given["role"])
     made["instances"] = [_database(ctx, dict(i), "instance") for i in given.get("instances", [])]
     made["clusters"] = [_database(ctx, dict(c), "cluster") for c in given.get("clusters", [])]
-    for key, function in (("snapshots", _snapshots), ("points", _points)):
+    for key, function in (("snapshots", _snapshots), ("points", _points), ("locks", _locks)):
         wanted = given.get(key, [])
         made[key] = sum((function(ctx, dict(w)) for w in (wanted if isinstance(wanted, list) else [wanted])), 0)
     return made
@@ -114,8 +117,19 @@ def _points(ctx, spec):
     return made
 
 
-def _role(ctx, name):
-    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "backup.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
+def _locks(ctx, spec):
+    from .backup import vaults
+
+    vault = vaults.ensure(ctx, spec["vault"])
+    age = spec.get("date_age")
+    vault.lock = {"min": spec.get("min"), "max": spec.get("max"), "date": None if age is None else ctx.now - age}
+    return 1
+
+
+def _role(ctx, wanted):
+    name, trusts = (wanted["name"], wanted["trusts"]) if isinstance(wanted, dict) else (wanted, None)
+    principal = {"AWS": [f"arn:aws:iam::{a}:root" for a in trusts]} if trusts else {"Service": "backup.amazonaws.com"}
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}]}
     backend = moto_bridge.backend("iam", ctx.account, "aws")
     if not any(r.name == name for r in backend.roles.values()):
         backend.create_role(name, json.dumps(trust), "/", None, "", [], "3600")

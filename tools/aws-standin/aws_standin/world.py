@@ -5,6 +5,7 @@ nothing.
 """
 
 import threading
+import time
 from collections import Counter, deque
 
 from .clock import Clock
@@ -32,9 +33,9 @@ class World:
         self.speed = speed
         self.reset()
 
-    def reset(self):
-        """As freshly started."""
-        self.clock = Clock(self.speed)
+    def reset(self, back=0.0):
+        """As freshly started, `back` seconds ago."""
+        self.clock = Clock(self.speed, start=time.time() - back)
         self.config = Config()
         self.faults = Faults()
         self.credentials = Credentials()

@@ -83,6 +83,12 @@ class Vaults(WithDatabases):
         self.refused("InvalidRequestException", self.lock, MinRetentionDays=1)
         self.refused("InvalidRequestException", self.backup.delete_backup_vault_lock_configuration, BackupVaultName="main")
 
+    def test_seeded_lock_is_immutable(self):
+        self.seed(locks={"vault": "main", "min": 7, "date_age": 3600})
+        self.refused("InvalidRequestException", self.backup.delete_backup_vault_lock_configuration, BackupVaultName="main")
+        self.seed(locks={"vault": "main", "min": 7})
+        self.backup.delete_backup_vault_lock_configuration(BackupVaultName="main")
+
     def test_lock_values(self):
         self.refused("InvalidParameterValueException", self.lock, MinRetentionDays=10, MaxRetentionDays=5)
         self.refused("InvalidParameterValueException", self.lock, MinRetentionDays=0)

@@ -1,5 +1,6 @@
 """Scripted faults, virtual time, and the control endpoint itself."""
 
+import time
 import unittest
 
 from botocore.exceptions import ClientError, ConnectionClosedError, ResponseStreamingError
@@ -53,6 +54,16 @@ class Faults(Case):
             self.rds.create_db_snapshot(**SNAPSHOT)
         self.assertEqual(self.names(), [])
         self.fault("cut-after", action="rds:CreateDBSnapshot")
+        with self.assertRaises(ConnectionClosedError):
+            self.rds.create_db_snapshot(**SNAPSHOT)
+        self.assertEqual(self.names(), ["s1"])
+
+    def test_calls_that_hang(self):
+        self.fault("hang-before", action="rds:CreateDBSnapshot", seconds=0.2)
+        with self.assertRaises(ConnectionClosedError):
+            self.rds.create_db_snapshot(**SNAPSHOT)
+        self.assertEqual(self.names(), [])
+        self.fault("hang-after", action="rds:CreateDBSnapshot", seconds=0.2)
         with self.assertRaises(ConnectionClosedError):
             self.rds.create_db_snapshot(**SNAPSHOT)
         self.assertEqual(self.names(), ["s1"])
@@ -156,6 +167,15 @@ class Time(Case):
 
 
 class Control(Case):
+    def test_a_world_may_begin_in_the_past(self):
+        self.post("reset", {"back": 40 * DAY})
+        behind = time.time() - control("GET", "clock")[1]["now"]
+        self.assertAlmostEqual(behind, 40 * DAY, delta=5)
+        self.advance(behind)
+        self.assertAlmostEqual(control("GET", "clock")[1]["now"], time.time(), delta=5)
+        for wrong in ({"back": -1}, {"bakc": 1}):
+            self.post("reset", wrong, expect=400)
+
     def test_unknown_calls_and_settings(self):
         self.assertEqual(control("GET", "weather")[0], 404)
         self.post("config", {"poles": 3}, expect=400)

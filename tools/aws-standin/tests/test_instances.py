@@ -281,6 +281,8 @@ class Replicated(Case):
         self.assertEqual(made["Status"], "pending")
         self.assertEqual(self.until("replicating", lambda: self.backups()[0], "Status"), ["pending", "pending"])
         self.assertEqual(self.instance("db1")["DBInstanceAutomatedBackupsReplications"][0]["DBInstanceAutomatedBackupsArn"], made["DBInstanceAutomatedBackupsArn"])
+        live = self.rds.describe_db_instance_automated_backups()["DBInstanceAutomatedBackups"][0]
+        self.assertEqual(live["DBInstanceAutomatedBackupsReplications"], [{"DBInstanceAutomatedBackupsArn": made["DBInstanceAutomatedBackupsArn"]}])
         self.refused("InvalidDBInstanceAutomatedBackupState", self.replicate, KmsKeyId=self.key)
         restore = {"SourceDBInstanceAutomatedBackupsArn": made["DBInstanceAutomatedBackupsArn"], "TargetDBInstanceIdentifier": "dr", "UseLatestRestorableTime": True}
         self.refused("InvalidRestoreFault", self.rds_west.restore_db_instance_to_point_in_time, **restore)

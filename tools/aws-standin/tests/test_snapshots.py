@@ -1,5 +1,6 @@
 """Snapshots of instances: taking, listing, sharing, copying, restoring."""
 
+import json
 import unittest
 from datetime import timedelta
 
@@ -172,6 +173,12 @@ class Copy(WithInstance):
         after = {s["DBSnapshotIdentifier"] for s in self.rds.describe_db_snapshots(SnapshotType="automated")["DBSnapshots"]}
         self.assertEqual(after - before, set())
 
+    def let(self, key, account, actions):
+        """The policy of a key lets another account do this."""
+        own = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "kms:*", "Resource": "*"}
+        guest = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{account}:root"}, "Action": actions, "Resource": "*"}
+        self.client("kms").put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps({"Statement": [own, guest]}))
+
     def test_sharing(self):
         share = {"DBSnapshotIdentifier": "s1", "AttributeName": "restore", "ValuesToAdd": [OTHER]}
         self.assertIn("default service key", self.refused("KMSKeyNotAccessibleFault", self.rds.modify_db_snapshot_attribute, **share))
@@ -195,7 +202,21 @@ class Copy(WithInstance):
         west = self.client("kms", WEST, key="other").create_key()["KeyMetadata"]["Arn"]
         self.refused("InvalidParameterValue", other_west.copy_db_snapshot, SourceDBSnapshotIdentifier=arn, TargetDBSnapshotIdentifier="mine", KmsKeyId=west)
         here = self.client("kms", key="other").create_key()["KeyMetadata"]["Arn"]
-        other.copy_db_snapshot(SourceDBSnapshotIdentifier=arn, TargetDBSnapshotIdentifier="mine", KmsKeyId=here)
+        mine = {"SourceDBSnapshotIdentifier": arn, "TargetDBSnapshotIdentifier": "mine", "KmsKeyId": here}
+        # The policy of the source's key says nothing of the other account yet.
+        self.refused("KMSKeyNotAccessibleFault", other.copy_db_snapshot, **mine)
+        self.refused("AccessDeniedException", self.client("kms", key="other").describe_key, KeyId=own)
+        self.let(own, OTHER, ["kms:DescribeKey"])
+        self.assertEqual(self.client("kms", key="other").describe_key(KeyId=own)["KeyMetadata"]["Arn"], own)
+        self.refused("KMSKeyNotAccessibleFault", other.copy_db_snapshot, **mine)
+        self.let(own, OTHER, ["kms:DescribeKey", "kms:CreateGrant"])
+        # Nor may a caller there whose policies do not reach that key.
+        rds = {"Effect": "Allow", "Action": ["rds:*"], "Resource": "*"}
+        near = {"Effect": "Allow", "Action": "kms:*", "Resource": f"arn:aws:kms:*:{OTHER}:key/*"}
+        self.post("keys", {"access_key": "near", "account": OTHER, "policies": [{"Statement": [rds, near]}]})
+        self.refused("KMSKeyNotAccessibleFault", self.client("rds", key="near").copy_db_snapshot, **mine)
+        copy = other.copy_db_snapshot(**mine)["DBSnapshot"]
+        self.assertEqual(copy["TagList"], [])
         self.rds.modify_db_snapshot_attribute(DBSnapshotIdentifier="shared", AttributeName="restore", ValuesToRemove=[OTHER])
         self.refused("DBSnapshotNotFound", other.copy_db_snapshot, SourceDBSnapshotIdentifier=arn, TargetDBSnapshotIdentifier="mine2", KmsKeyId=here)
 

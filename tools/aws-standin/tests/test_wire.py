@@ -160,12 +160,23 @@ class Credentials(Case):
     def test_caller_identity_and_assumed_roles(self):
         identity = self.client("sts").get_caller_identity()
         self.assertEqual(identity["Arn"], f"arn:aws:iam::{ACCOUNT}:user/test")
-        role = f"arn:aws:iam::{ACCOUNT}:role/backup"
+        role = self.seed(role={"name": "backup", "trusts": [ACCOUNT]})["role"]
+        self.refused("AccessDenied", self.client("sts").assume_role, RoleArn=f"{role}-other", RoleSessionName="s")
         session = self.client("sts").assume_role(RoleArn=role, RoleSessionName="s")["Credentials"]
         secret = session["SecretAccessKey"]
         rds = self.client("rds", key=session["AccessKeyId"], token=session["SessionToken"], secret=secret)
         self.assertEqual(rds.describe_db_instances()["DBInstances"], [])
         self.refused("InvalidClientTokenId", self.client("rds", key=session["AccessKeyId"], token="wrong", secret=secret).describe_db_instances)
+
+    def test_a_role_of_another_account_trusts_who_may_assume_it(self):
+        self.post("keys", {"access_key": "other", "account": "210987654321"})
+        self.seed(key="other", role={"name": "vault", "trusts": [ACCOUNT]})
+        self.seed(key="other", role={"name": "own", "trusts": ["210987654321"]})
+        sts, role = self.client("sts"), "arn:aws:iam::210987654321:role/"
+        self.refused("AccessDenied", sts.assume_role, RoleArn=f"{role}own", RoleSessionName="s")
+        session = sts.assume_role(RoleArn=f"{role}vault", RoleSessionName="s")["Credentials"]
+        there = self.client("sts", key=session["AccessKeyId"], token=session["SessionToken"], secret=session["SecretAccessKey"])
+        self.assertEqual(there.get_caller_identity()["Account"], "210987654321")
 
     def test_regions_and_accounts_are_apart(self):
         self.seed(instances=[{"DBInstanceIdentifier": "db1"}])

@@ -6,6 +6,7 @@
 
 pub mod dataset;
 mod listing;
+mod managed;
 mod measure;
 mod report;
 mod tools;
@@ -23,7 +24,7 @@ use dataset::{Dataset, fresh, remove, tree_bytes};
 use measure::Measured;
 use tools::{Kind, Ours, Peer, Phases, Tool, archive_by, no_archive, settle};
 
-const ROWS: [&str; 12] = [
+const ROWS: [&str; 13] = [
     "full",
     "cold",
     "dense",
@@ -36,9 +37,10 @@ const ROWS: [&str; 12] = [
     "memory",
     "large",
     "listing",
+    "managed",
 ];
 /// Rows that are only measured when they are asked for: they take long, or much disk.
-const ON_REQUEST: [&str; 3] = ["chain", "large", "listing"];
+const ON_REQUEST: [&str; 4] = ["chain", "large", "listing", "managed"];
 const GB: u64 = 1 << 30;
 /// Incrementals between a full and the restore of `chain`.
 const CHAIN: usize = 200;
@@ -174,6 +176,10 @@ struct Bench {
 
 pub fn run(args: &[String]) -> Result<()> {
     let o = Options::parse(args)?;
+    if o.only.as_ref().is_some_and(|only| only.len() == 1 && only[0] == "managed") {
+        return managed::run(&mut Results::default(), o.rounds);
+    }
+    ensure!(!o.wants("managed"), "`managed` is measured by itself: --only managed");
     let peer = Peer::version()?;
     let root = dataset::root()?;
     let lock = fs::File::create(root.join("lock"))?;

@@ -30,5 +30,7 @@ pub(crate) fn created_by(of: Option<&aws_sdk_backup::types::RecoveryPointCreator
     Some(CreatedBy {
         plan_id: of.backup_plan_id()?.to_string(),
         rule_id: of.backup_rule_id().map(str::to_string),
+        plan_name: of.backup_plan_name().map(str::to_string),
+        rule_name: of.backup_rule_name().map(str::to_string),
     })
 }

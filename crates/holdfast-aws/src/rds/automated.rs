@@ -4,7 +4,7 @@ use super::databases::PAGE;
 use crate::actions as act;
 use crate::call::On;
 use crate::cloud::AwsCloud;
-use crate::convert::{arn_region, number, rds_tags, signed, text, when};
+use crate::convert::{arn_region, number, rds_tags, signed, text, to_rds_tags, when};
 use async_trait::async_trait;
 use aws_sdk_rds::types::{DbClusterAutomatedBackup, DbInstanceAutomatedBackup, RestoreWindow};
 use holdfast_core::managed::{
@@ -141,7 +141,8 @@ impl AutomatedBackups for AwsCloud {
             .start_db_instance_automated_backups_replication()
             .source_db_instance_arn(&replication.source_arn)
             .set_backup_retention_period(signed(Some(replication.retention_days)))
-            .set_kms_key_id(replication.key.clone());
+            .set_kms_key_id(replication.key.clone())
+            .set_tags(to_rds_tags(&replication.tags));
         if let Some(from) = arn_region(&replication.source_arn).filter(needs_presigned) {
             call = call.pre_signed_url(self.presigned_replication(on, replication, &from).await?);
         }
@@ -153,7 +154,11 @@ impl AutomatedBackups for AwsCloud {
             // It runs already: AWS says so as a taken name, or as a state.
             Err(e) if e.kind == ErrorKind::AlreadyExists || e.is_wrong_state() => {
                 let all = instance_backups(self, &replication.to, None).await?;
-                let found = all.into_iter().find(|b| b.source_arn == replication.source_arn);
+                // What an earlier replication left is no replication.
+                let goes_on = |b: &AutomatedBackup| {
+                    b.source_arn == replication.source_arn && b.status.as_str() != "retained"
+                };
+                let found = all.into_iter().find(goes_on);
                 match found {
                     Some(b) => {
                         self.record(

@@ -166,6 +166,7 @@ impl AwsCloud {
             .apply_immediately(true)
             .set_backup_retention_period(signed(change.retention_days))
             .set_preferred_backup_window(change.backup_window.map(|w| w.to_string()))
+            .set_preferred_maintenance_window(change.maintenance_window.map(|w| w.to_string()))
             .set_copy_tags_to_snapshot(change.copy_tags.filter(|_| source.engine == Engine::Aurora))
             .set_deletion_protection(change.deletion_protection)
             .set_new_db_cluster_identifier(change.new_id.clone())

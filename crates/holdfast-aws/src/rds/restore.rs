@@ -8,7 +8,7 @@ use crate::convert::{seconds, signed, stamped, to_rds_tags};
 use async_trait::async_trait;
 use aws_smithy_types::DateTime;
 use holdfast_core::managed::{
-    Database, ErrorKind, Moment, Operation, RestoreFrom, RestoreTarget, Restores, Result,
+    Database, ErrorKind, Moment, Operation, RestoreFrom, RestoreTarget, Restores, Result, Tags, tags,
 };
 
 /// `UseLatestRestorableTime` and `RestoreTime`: one of them.
@@ -21,6 +21,11 @@ fn moment(m: Moment) -> (Option<bool>, Option<DateTime>) {
 
 fn some(list: &[String]) -> Option<Vec<String>> {
     (!list.is_empty()).then(|| list.to_vec())
+}
+
+/// The tags of a restored database: they say which one it is, so that what inherits them is not taken for ours.
+fn made(t: &RestoreTarget, op: &Operation) -> Tags {
+    stamped(&t.tags, op).with(tags::MADE, &tags::database_mark(&t.source))
 }
 
 #[async_trait]
@@ -94,7 +99,7 @@ impl AwsCloud {
             .set_enable_cloudwatch_logs_exports(some(&t.log_exports))
             .set_copy_tags_to_snapshot(t.copy_tags)
             .deletion_protection(t.deletion_protection)
-            .set_tags(to_rds_tags(&stamped(&t.tags, op)));
+            .set_tags(to_rds_tags(&made(t, op)));
         let reply = self.change(on, Some(op), call.send()).await?;
         Ok(reply.db_instance().and_then(|i| instance::database(&t.source.region, i)))
     }
@@ -127,7 +132,7 @@ impl AwsCloud {
             .set_enable_cloudwatch_logs_exports(some(&t.log_exports))
             .set_copy_tags_to_snapshot(t.copy_tags)
             .deletion_protection(t.deletion_protection)
-            .set_tags(to_rds_tags(&stamped(&t.tags, op)));
+            .set_tags(to_rds_tags(&made(t, op)));
         call = match from {
             RestoreFrom::Live { id, .. } => call.source_db_instance_identifier(id),
             RestoreFrom::Resource { resource_id, .. } => call.source_dbi_resource_id(resource_id),
@@ -167,7 +172,7 @@ impl AwsCloud {
             .set_copy_tags_to_snapshot(t.copy_tags)
             .set_serverless_v2_scaling_configuration(cluster::scaling(t.scaling))
             .deletion_protection(t.deletion_protection)
-            .set_tags(to_rds_tags(&stamped(&t.tags, op)));
+            .set_tags(to_rds_tags(&made(t, op)));
         let reply = self.change(on, Some(op), call.send()).await?;
         Ok(reply.db_cluster().and_then(|c| cluster::database(&t.source.region, c)))
     }
@@ -196,7 +201,7 @@ impl AwsCloud {
             .set_copy_tags_to_snapshot(t.copy_tags)
             .set_serverless_v2_scaling_configuration(cluster::scaling(t.scaling))
             .deletion_protection(t.deletion_protection)
-            .set_tags(to_rds_tags(&stamped(&t.tags, op)));
+            .set_tags(to_rds_tags(&made(t, op)));
         call = match from {
             RestoreFrom::Live { id, .. } => call.source_db_cluster_identifier(id),
             RestoreFrom::Resource { resource_id, .. } => call.source_db_cluster_resource_id(resource_id),

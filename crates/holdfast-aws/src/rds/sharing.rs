@@ -31,15 +31,13 @@ impl AwsCloud {
         }
     }
 
-    /// Adds who is missing and removes who is too many.
-    pub(crate) async fn share(&self, at: &SnapshotRef, accounts: &[String]) -> Result<()> {
-        let have = self.shares(at).await?;
-        let add: Vec<String> = accounts.iter().filter(|a| !have.contains(a)).cloned().collect();
-        let remove: Vec<String> = have.into_iter().filter(|a| !accounts.contains(a)).collect();
-        if add.is_empty() && remove.is_empty() {
+    /// Adds or removes one account, if it is not so already: the call names only what changes, so that shares of
+    /// other people stay.
+    pub(crate) async fn share(&self, at: &SnapshotRef, account: &str, shared: bool) -> Result<()> {
+        if self.shares(at).await?.iter().any(|a| a == account) == shared {
             return Ok(());
         }
-        let some = |v: Vec<String>| (!v.is_empty()).then_some(v);
+        let (add, remove) = (shared.then(|| vec![account.into()]), (!shared).then(|| vec![account.into()]));
         let client = self.rds(&at.region);
         if at.engine.is_cluster() {
             let on = On::new(act::MODIFY_CLUSTER_SNAPSHOT_ATTRIBUTE, &at.region, &at.id);
@@ -47,8 +45,8 @@ impl AwsCloud {
                 .modify_db_cluster_snapshot_attribute()
                 .db_cluster_snapshot_identifier(&at.id)
                 .attribute_name(RESTORE)
-                .set_values_to_add(some(add))
-                .set_values_to_remove(some(remove));
+                .set_values_to_add(add)
+                .set_values_to_remove(remove);
             self.change(on, None, call.send()).await.map(drop)
         } else {
             let on = On::new(act::MODIFY_SNAPSHOT_ATTRIBUTE, &at.region, &at.id);
@@ -56,8 +54,8 @@ impl AwsCloud {
                 .modify_db_snapshot_attribute()
                 .db_snapshot_identifier(&at.id)
                 .attribute_name(RESTORE)
-                .set_values_to_add(some(add))
-                .set_values_to_remove(some(remove));
+                .set_values_to_add(add)
+                .set_values_to_remove(remove);
             self.change(on, None, call.send()).await.map(drop)
         }
     }

@@ -10,7 +10,7 @@ use aws_sdk_rds::types::{DbClusterSnapshot, DbSnapshot};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use holdfast_core::managed::{
     Engine, ErrorKind, NewSnapshot, Operation, Region, Result, Snapshot, SnapshotCopy, SnapshotFilter,
-    SnapshotKind, SnapshotRef, Snapshots, Source, Status, tags,
+    SnapshotKind, SnapshotRef, Snapshots, Source, Status, Tags, tags,
 };
 
 fn kind(word: Option<&str>) -> SnapshotKind {
@@ -31,6 +31,16 @@ fn word(kind: SnapshotKind) -> Option<&'static str> {
         SnapshotKind::Shared => Some("shared"),
         SnapshotKind::Other => None,
     }
+}
+
+/// The tags of a snapshot that an operation makes: they say which one it is, so that no heir of them counts as ours.
+fn marked(given: &Tags, at: &SnapshotRef, op: &Operation) -> Tags {
+    stamped(given, op).with(tags::SNAPSHOT, &tags::snapshot_mark(at))
+}
+
+/// The same of a copy.
+fn marked_copy(given: &Tags, at: &SnapshotRef, op: &Operation) -> Tags {
+    stamped(given, op).with(tags::SNAPSHOT, &tags::copy_mark(at))
 }
 
 fn percent(p: Option<i32>) -> u8 {
@@ -113,8 +123,8 @@ fn key_of(at: &SnapshotRef) -> String {
 impl Snapshots for AwsCloud {
     async fn create_snapshot(&self, source: &Source, new: &NewSnapshot, op: &Operation) -> Result<Snapshot> {
         let region = &source.region;
-        let tags = to_rds_tags(&stamped(&new.tags, op));
         let at = SnapshotRef { engine: source.engine, region: region.clone(), id: new.id.clone() };
+        let tags = to_rds_tags(&marked(&new.tags, &at, op));
         if source.engine.is_cluster() {
             let on = On::new(act::CREATE_CLUSTER_SNAPSHOT, region, &new.id);
             let call = self
@@ -176,7 +186,7 @@ impl Snapshots for AwsCloud {
 
     async fn copy_snapshot(&self, copy: &SnapshotCopy, op: &Operation) -> Result<Snapshot> {
         let region = &copy.to.region;
-        let tags = to_rds_tags(&stamped(&copy.tags, op));
+        let tags = to_rds_tags(&marked_copy(&copy.tags, &copy.to, op));
         if copy.to.engine.is_cluster() {
             let on = On::new(act::COPY_CLUSTER_SNAPSHOT, region, &copy.to.id);
             let call = self
@@ -223,8 +233,8 @@ impl Snapshots for AwsCloud {
         }
     }
 
-    async fn share_snapshot(&self, at: &SnapshotRef, accounts: &[String]) -> Result<()> {
-        self.share(at, accounts).await
+    async fn share_snapshot(&self, at: &SnapshotRef, account: &str, shared: bool) -> Result<()> {
+        self.share(at, account, shared).await
     }
 
     async fn shared_with(&self, at: &SnapshotRef) -> Result<Vec<String>> {

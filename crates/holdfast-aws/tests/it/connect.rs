@@ -71,7 +71,11 @@ async fn profiles_roles_and_certificates_come_from_files() {
     let scratch = Scratch::new("aws-config");
     let url = w.aws.endpoint();
     let config = scratch.path("config");
-    let role = w.aws.control("seed", Some(json!({"role": "reader"})))["role"].as_str().unwrap().to_string();
+    let role =
+        w.aws.control("seed", Some(json!({"role": {"name": "reader", "trusts": ["123456789012"]}})))["role"]
+            .as_str()
+            .unwrap()
+            .to_string();
     std::fs::write(
         &config,
         format!(

@@ -107,8 +107,13 @@ async fn a_source_that_is_gone_comes_back() {
     let w = World::new("restore-gone").await;
     let shop = w.cloud.describe(&source("rds://us-east-1/shop")).await.unwrap();
     let west = region("us-west-2");
-    let replication =
-        Replication { source_arn: shop.arn.clone(), to: west.clone(), retention_days: 7, key: None };
+    let replication = Replication {
+        source_arn: shop.arn.clone(),
+        to: west.clone(),
+        retention_days: 7,
+        key: None,
+        tags: Tags::default(),
+    };
     w.cloud.start_replication(&replication).await.unwrap();
     // The first replica takes its time.
     w.aws.control("advance", Some(serde_json::json!({"seconds": 7200})));

@@ -3,8 +3,9 @@
 use crate::common::{World, client, home, op, source, until};
 use holdfast_core::managed::iam::{self, Role, Scope};
 use holdfast_core::managed::{
-    Databases, Deletion, Engine, ErrorKind, FinalSnapshot, Moment, NewSnapshot, RestoreFrom, RestoreTarget,
-    Restores, SnapshotRef, Snapshots, SurveyScope, Surveys, Tags, tags,
+    BackupVaults, Databases, Deletion, Engine, ErrorKind, FinalSnapshot, LockRequest, Modification, Moment,
+    NewSnapshot, NewVault, RestoreFrom, RestoreTarget, Restores, SnapshotRef, Snapshots, Source, SurveyScope,
+    Surveys, Tags, tags,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -43,6 +44,7 @@ async fn roles_are_enough_and_end_where_they_should() {
     }
     let (observe, _) = client(&w.aws, "observe").await;
     let (backup, _) = client(&w.aws, "backup").await;
+    let (configure, _) = client(&w.aws, "configure").await;
     let (restore, _) = client(&w.aws, "restore").await;
     let (delete, _) = client(&w.aws, "delete").await;
     let denied = |r: holdfast_core::managed::Result<()>| {
@@ -68,6 +70,20 @@ async fn roles_are_enough_and_end_where_they_should() {
     let how = Deletion { final_snapshot: FinalSnapshot::Skip, delete_automated_backups: true };
     denied(backup.delete(&shop, &how).await);
 
+    // Settings are not for whoever makes backups: 0 days of retention would delete them.
+    let days = Modification { retention_days: Some(9), ..Modification::default() };
+    denied(backup.modify(&shop, &days).await.map(drop));
+    configure.modify(&shop, &days).await.unwrap();
+    until("settings", || configure.describe(&shop), |d| d.status.is_available()).await;
+    let vault = NewVault { region: home(), name: "vault".into(), key: None, tags: Tags::default() };
+    denied(backup.create_vault(&vault, &op("v")).await.map(drop));
+    configure.create_vault(&vault, &op("v")).await.unwrap();
+    let lock = LockRequest { min_days: Some(7), max_days: None, changeable_for_days: None };
+    configure.lock_vault(&home(), "vault", &lock).await.unwrap();
+    denied(configure.unlock_vault(&home(), "vault").await);
+    delete.unlock_vault(&home(), "vault").await.unwrap();
+    denied(configure.delete_snapshot(&ours).await);
+
     let facts = restore.describe(&shop).await.unwrap();
     let mut target = RestoreTarget::like(&facts, shop.named("temp").unwrap());
     target.tags.set(tags::EXPIRES, "2026-12-01T00:00:00Z");
@@ -88,4 +104,21 @@ async fn roles_are_enough_and_end_where_they_should() {
     denied(delete.delete_snapshot(&theirs).await);
     denied(delete.delete(&shop, &how).await);
     delete.delete_snapshot(&ours).await.unwrap();
+
+    // What a cutover replaced: its protection is taken off, and it goes with a last snapshot.
+    let change = Modification { deletion_protection: Some(false), ..Modification::default() };
+    denied(delete.modify(&shop, &change).await.map(drop));
+    let until = Tags::default().with(tags::QUARANTINED_UNTIL, "2026-11-20T00:00:00Z");
+    w.cloud.add_tags(&home(), &facts.arn, &until).await.unwrap();
+    delete.modify(&shop, &change).await.unwrap();
+    until_available(&w, &shop).await;
+    let last = Deletion {
+        final_snapshot: FinalSnapshot::Named("shop-final".into()),
+        delete_automated_backups: false,
+    };
+    delete.delete(&shop, &last).await.unwrap();
+}
+
+async fn until_available(w: &World, source: &Source) {
+    until("database", || w.cloud.describe(source), |d| d.status.is_available()).await;
 }

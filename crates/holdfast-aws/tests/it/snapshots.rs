@@ -192,8 +192,13 @@ async fn settings_are_changed_and_shown() {
 async fn backups_outlive_their_source() {
     let w = World::new("retained").await;
     let shop = w.cloud.describe(&source("rds://us-east-1/shop")).await.unwrap();
-    let replication =
-        Replication { source_arn: shop.arn.clone(), to: region("us-west-2"), retention_days: 7, key: None };
+    let replication = Replication {
+        source_arn: shop.arn.clone(),
+        to: region("us-west-2"),
+        retention_days: 7,
+        key: None,
+        tags: Tags::default(),
+    };
     w.cloud.start_replication(&replication).await.unwrap();
     w.cloud.start_replication(&replication).await.unwrap();
     let far = w.cloud.automated_backups(Engine::Rds, &region("us-west-2")).await.unwrap();
@@ -222,16 +227,18 @@ async fn backups_outlive_their_source() {
 }
 
 #[tokio::test]
-async fn snapshots_are_shared_with_exactly_these() {
+async fn snapshots_are_shared_with_one_account_and_others_stay() {
     let w = World::new("share").await;
     for (url, id) in [("rds://us-east-1/shop", "x-rds"), ("aurora://us-east-1/orders", "x-a")] {
         let db = source(url);
         let name = at(db.engine, "us-east-1", id);
         w.cloud.create_snapshot(&db, &new(id), &op("run-1")).await.unwrap();
         until("snapshot", || w.cloud.snapshot(&name), |s| s.status.is_available()).await;
-        let accounts = |l: &[&str]| l.iter().map(|s| (*s).to_string()).collect::<Vec<_>>();
-        w.cloud.share_snapshot(&name, &accounts(&["111111111111", "222222222222"])).await.unwrap();
-        w.cloud.share_snapshot(&name, &accounts(&["222222222222"])).await.unwrap();
+        for (account, shared) in
+            [("111111111111", true), ("222222222222", true), ("111111111111", false), ("333333333333", false)]
+        {
+            w.cloud.share_snapshot(&name, account, shared).await.unwrap();
+        }
         assert_eq!(w.cloud.shared_with(&name).await.unwrap(), ["222222222222"], "{url}");
     }
 }

@@ -123,16 +123,20 @@ pub async fn doctor(cli: &Cli, db: Option<&str>) -> Done {
     let (ctx, progress) = context(cli, db)?;
     let lines = doctor::doctor(&ctx).await;
     progress.finish();
-    let failed = lines.iter().any(|l| l.status == doctor::Status::Fail);
+    Ok(show(cli, ctx.db.name.as_str(), &lines))
+}
+
+/// Prints what `doctor` found, and gives the exit code.
+pub fn show(cli: &Cli, database: &str, lines: &[doctor::Line]) -> u8 {
     if cli.json {
-        output::json(&json!({ "database": ctx.db.name, "checks": lines }));
+        output::json(&json!({ "database": database, "checks": lines }));
     } else {
-        for l in &lines {
+        for l in lines {
             output::line(&format!("{:4} {}: {}", l.status, l.name, l.message));
             if let (Some(h), true) = (&l.hint, l.status != doctor::Status::Ok || cli.verbose) {
                 output::line(&format!("     hint: {h}"));
             }
         }
     }
-    Ok(if failed { 5 } else { 0 })
+    if doctor::worst(lines) == doctor::Status::Fail { 5 } else { 0 }
 }

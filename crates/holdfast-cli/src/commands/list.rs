@@ -14,7 +14,7 @@ use serde_json::json;
 pub async fn list(cli: &Cli, database: Option<&str>) -> Done {
     let p = policy::read(&policy::locate(cli.config.as_deref())?)?;
     let known = |d: &&str| p.databases.keys().any(|k| k.as_str() == *d);
-    let managed = match database {
+    let mut managed = match database {
         Some(d) if !known(&d) => managed::Listing::default(),
         only => managed::list::gather(&p, only, &p.state_dir()).await?,
     };
@@ -35,7 +35,13 @@ pub async fn list(cli: &Cli, database: Option<&str>) -> Done {
         all.failed.extend(l.failed);
         all.problems.extend(l.problems);
     }
-    let unseen = !managed.failures.is_empty();
+    let unseen = !managed.is_whole();
+    let blind = managed::list::blind(&mut managed);
+    let (code, hint) = match blind {
+        Some(e) if names.is_empty() => return Err(e.into()),
+        Some(e) => (e.exit_code() as u8, e.hint()),
+        None => (ExitCode::Partial as u8, None),
+    };
     if cli.json {
         output::json(&json!({
             "points": all.points, "failed_runs": all.failed, "problems": all.problems, "managed": managed,
@@ -45,10 +51,11 @@ pub async fn list(cli: &Cli, database: Option<&str>) -> Done {
             text(&all, cli.verbose);
         }
         managed::list::text(&managed);
+        hint.iter().for_each(|h| output::line(&format!("hint: {h}")));
     }
     Ok(match (all.problems.is_empty(), unseen) {
         (true, false) => 0,
-        (true, true) => ExitCode::Partial as u8,
+        (true, true) => code,
         (false, _) => 5,
     })
 }

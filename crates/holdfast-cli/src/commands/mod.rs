@@ -36,7 +36,7 @@ pub async fn run(cli: &Cli) -> Done {
     {
         return Err(crate::failure::usage(
             format!("`{command}` is for databases whose vault is holdfast's own; a provider runs this one"),
-            "see holdfast list, expire, copy, restore --to-id and reap",
+            "see holdfast list, expire, copy, restore --to-id, verify and reap",
         ));
     }
     match &cli.command {
@@ -47,6 +47,8 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Retire { id, db, yes, wait_for } => {
             managed::retire::retire(cli, id, db.as_deref(), *yes, wait_for.as_deref()).await
         }
+        Command::Plan { database } => managed::apply::plan(cli, database.as_deref()).await,
+        Command::Apply(a) => managed::apply::apply(cli, a).await,
         Command::Recover(a) => managed::recover::recover(cli, a).await,
         Command::List { database } => list::list(cli, database.as_deref()).await,
         Command::Show { point } => list::show(cli, point).await,
@@ -56,14 +58,21 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Reap { database, yes } => managed::reap::reap(cli, database.as_deref(), *yes).await,
         Command::Restore(a) => restore::run(cli, a).await,
         Command::Wal(w) => wal::run(cli, w).await,
+        Command::Verify(a) if is_managed(cli, a.target.as_deref()) => managed::verify::verify(cli, a).await,
         Command::Verify(a) => verify::run(cli, a).await,
         Command::Check { database, undelete: true, yes, .. } => {
             check::undelete(cli, database.as_deref(), *yes).await
         }
         Command::Check { database, fast, .. } => check::check(cli, database.as_deref(), *fast).await,
+        Command::Doctor { database } if is_managed(cli, database.as_deref()) => {
+            managed::doctor::doctor(cli, database.as_deref()).await
+        }
         Command::Doctor { database } => check::doctor(cli, database.as_deref()).await,
         Command::Copy(a) if is_managed(cli, Some(&a.target)) => managed::copy::copy(cli, a, &a.target).await,
-        Command::Copy(a) => copy::run(cli, a).await,
+        Command::Copy(a) => match managed::copy::owner(cli, &a.target, a.db.as_deref()).await? {
+            Some(database) => managed::copy::copy(cli, a, &database).await,
+            None => copy::run(cli, a).await,
+        },
         Command::Expire { target, apply } if is_managed(cli, target.as_deref()) => {
             managed::expire::expire(cli, target.as_deref(), *apply).await
         }
@@ -72,7 +81,7 @@ pub async fn run(cli: &Cli) -> Done {
         Command::Lock { database, apply } => lock::run(cli, database.as_deref(), *apply).await,
         Command::Hold(a) => expire::hold(cli, a).await,
         Command::Release { hold, reason, db } => expire::release(cli, hold, reason, db.as_deref()).await,
-        Command::Validate(a) => validate::run(cli, a),
+        Command::Validate(a) => validate::run(cli, a).await,
         Command::Key(k) => key::run(cli, k).await,
         Command::Iam(a) => iam::run(cli, a),
     }
@@ -82,10 +91,8 @@ pub async fn run(cli: &Cli) -> Done {
 fn native_only(command: &Command) -> Option<(&'static str, Option<&str>)> {
     Some(match command {
         Command::Check { database, .. } => ("check", database.as_deref()),
-        Command::Doctor { database } => ("doctor", database.as_deref()),
         Command::Sweep { database, .. } => ("sweep", database.as_deref()),
         Command::Lock { database, .. } => ("lock", database.as_deref()),
-        Command::Verify(a) => ("verify", a.target.as_deref()),
         Command::Hold(a) => ("hold", a.db.as_deref()),
         Command::Release { db, .. } => ("release", db.as_deref()),
         _ => return None,

@@ -20,8 +20,8 @@ pub async fn run(cli: &Cli, a: &RestoreArgs) -> Done {
     let (ctx, progress) = context(cli, a.database.as_deref())?;
     let Some(to) = &a.to else {
         return Err(failure::usage(
-            format!("`{}` is no managed database", ctx.db.name),
-            "restore it into a directory: --to DIR",
+            format!("where is `{}` to be restored to?", ctx.db.name),
+            "name a directory: --to DIR; --to-id is for databases that a provider runs",
         ));
     };
     let mut o = RestoreOptions::new(std::path::absolute(to)?, program()?);

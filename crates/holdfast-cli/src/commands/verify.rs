@@ -1,14 +1,42 @@
 //! `holdfast verify`
 
 use super::{Done, context, program};
-use crate::args::{Cli, VerifyArgs};
+use crate::args::{Cli, ManagedVerifyArgs, VerifyArgs};
 use crate::{failure, output, policy};
 use holdfast_core::time;
 use holdfast_engine::verify::{Level, run as verify};
 
+/// What a provider restores is not what a vault holds.
+fn only_managed(m: &ManagedVerifyArgs) -> anyhow::Result<()> {
+    let given = [
+        (m.at.is_some(), "--at"),
+        (m.random, "--random"),
+        (m.from_snapshot.is_some(), "--from-snapshot"),
+        (m.newest_snapshot, "--newest-snapshot"),
+        (m.from_point.is_some(), "--from-point"),
+        (m.region.is_some(), "--region"),
+        (m.class.is_some(), "--class"),
+        (m.subnet_group.is_some(), "--subnet-group"),
+        (m.from_cidr.is_some(), "--from-cidr"),
+        (m.ca_file.is_some(), "--ca-file"),
+        (m.reset_password, "--reset-password"),
+        (m.wait_for.is_some(), "--wait-for"),
+        (m.plan, "--plan"),
+    ];
+    match given.iter().find(|(on, _)| *on) {
+        None => Ok(()),
+        Some((_, name)) => Err(failure::usage(
+            format!("{name} is for managed databases"),
+            "name one of them, or leave the option out",
+        )),
+    }
+}
+
 pub async fn run(cli: &Cli, a: &VerifyArgs) -> Done {
-    let level = Level::parse(&a.level)
-        .ok_or_else(|| failure::usage(format!("`{}` is no level", a.level), "use L0, L1, L2, L3 or L4"))?;
+    let level = a.level.as_deref().unwrap_or("L3");
+    let level = Level::parse(level)
+        .ok_or_else(|| failure::usage(format!("`{level}` is no level"), "use L0, L1, L2, L3 or L4"))?;
+    only_managed(&a.managed)?;
     // A name of the policy is a database; anything else a point, looked for in all of them.
     let p = policy::read(&policy::locate(cli.config.as_deref())?)?;
     let is_db = a.target.as_ref().is_none_or(|t| p.databases.keys().any(|k| k.as_str() == t));

@@ -285,6 +285,10 @@ fn iam_policies_are_printed_without_a_policy_or_credentials() {
     assert!(!out.stdout.contains("rds:DeleteDBSnapshot"), "{}", out.stdout);
     let json = bare.run(&["--json", "iam", "--role", "delete"]).ok();
     assert!(json.stdout.contains("\"role\": \"delete\"") && json.stdout.contains("rds:DeleteDBSnapshot"));
+    let key = bare.run(&["iam", "--key-for", "210987654321"]).ok();
+    assert!(key.stdout.contains("arn:aws:iam::210987654321:root") && key.stdout.contains("kms:CreateGrant"));
+    let (message, _) = hint(bare.run(&["--json", "iam", "--key-for", "12"]), 2);
+    assert!(message.contains("is no account"), "{message}");
     let (message, _) = hint(bare.run(&["--json", "iam", "--role", "admin"]), 2);
-    assert!(message.contains("observe, backup, restore and delete"), "{message}");
+    assert!(message.contains("observe, backup, configure, restore and delete"), "{message}");
 }

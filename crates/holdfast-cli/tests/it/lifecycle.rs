@@ -1,6 +1,6 @@
 //! The main job, from nothing to a verified copy, on every supported version.
 
-use crate::common::{DB, Site, fingerprint, path_text, text};
+use crate::common::{DB, Site, fingerprint, path_text, server, text};
 use holdfast_testkit::{Cluster, PgVersion, Scratch, StopMode, version};
 use std::time::Duration;
 
@@ -135,4 +135,35 @@ fn kinds_of_backups() {
     assert!(b * 4 < a, "an incremental without changes stores little: {b} of {a}");
     let _ = site.hf.run(&["backup", "--full", "--incremental"]).expect_code(2);
     let _ = site.hf.run(&["backup", "--tag", "nothing"]).expect_code(2).says("hint:");
+}
+
+/// amcheck misses TOAST values of dead rows while something is prepared in another database, and waits for tables
+/// that a prepared transaction has locked. The source's own extension is in a schema that no session of ours searches.
+#[test]
+fn what_is_prepared_does_not_fail_a_verification() {
+    let scratch = Scratch::new("prepared");
+    let pg = server(&scratch, "main", PgVersion::V15).setting("max_prepared_transactions", "4").start();
+    let site = Site::with(pg, &scratch, &[]);
+    site.sql("create database other");
+    site.sql(
+        "create table t(id int primary key, body text); alter table t alter body set storage external;\n\
+         insert into t select g, repeat(md5(g::text), 200) from generate_series(1, 30) g;\n\
+         create table locked as select 1 as one;",
+    );
+    site.pg.sql(
+        "other",
+        "create table x(i int); begin; insert into x values (1); prepare transaction E'it\\'s \\\\ one'",
+    );
+    site.sql("delete from t where id > 3");
+    // Of the TOAST table alone, as pruning does when one of its pages is full.
+    let toast = site.sql("select reltoastrelid::regclass from pg_class where relname = 't'");
+    site.sql(&format!("vacuum {toast}"));
+    let amcheck = "create extension amcheck; select count(*) from verify_heapam('t', check_toast => true)";
+    assert_ne!(site.sql(amcheck), "0", "amcheck finds fault with a server that is well");
+    site.sql("begin; truncate locked; prepare transaction 'two'");
+    let _ = site.backup(&["--full"]);
+    let verified = site.hf.run(&["--json", "verify", DB, "--level", "L4"]).ok().json();
+    assert_eq!((&verified["level"], &verified["passed"]), (&"L4".into(), &true.into()), "{verified}");
+    // The source keeps what it had prepared.
+    assert_eq!(site.sql("select count(*) from pg_prepared_xacts"), "2");
 }

@@ -6,13 +6,13 @@ use holdfast_testkit::{Aws, Holdfast, Scratch, proc, tools};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const HOME: &str = "us-east-1";
-const AWAY: &str = "us-west-2";
+pub(crate) const HOME: &str = "us-east-1";
+pub(crate) const AWAY: &str = "us-west-2";
 
-struct Plane {
-    aws: Aws,
-    hf: Holdfast,
-    scratch: Scratch,
+pub(crate) struct Plane {
+    pub(crate) aws: Aws,
+    pub(crate) hf: Holdfast,
+    pub(crate) scratch: Scratch,
 }
 
 const POLICY: &str = r#"
@@ -38,7 +38,7 @@ keep = { last = 7, at-least = 1 }
 "#;
 
 /// Prepares, or looks at, what our client has no command for.
-fn boto(aws: &Aws, script: &str) -> String {
+pub(crate) fn boto(aws: &Aws, script: &str) -> String {
     let mut command = std::process::Command::new(tools::python());
     command.args(["-c", &format!("import boto3, json\n{script}")]).envs(aws.env());
     let done = proc::run(&mut command, &[], Duration::from_secs(60));
@@ -47,11 +47,11 @@ fn boto(aws: &Aws, script: &str) -> String {
 }
 
 /// A key in the other region, as a customer has one.
-fn key(aws: &Aws) -> String {
+pub(crate) fn key(aws: &Aws) -> String {
     boto(aws, &format!("print(boto3.client('kms', region_name='{AWAY}').create_key()['KeyMetadata']['Arn'])"))
 }
 
-fn plane(name: &str, source: &str, more: &str) -> Plane {
+pub(crate) fn plane(name: &str, source: &str, more: &str) -> Plane {
     let scratch = Scratch::new(name);
     let aws = Aws::standin(&scratch);
     let seed = match source.starts_with("rds") {
@@ -70,7 +70,7 @@ fn plane(name: &str, source: &str, more: &str) -> Plane {
 }
 
 impl Plane {
-    fn backup(&self, args: &[&str]) -> Value {
+    pub(crate) fn backup(&self, args: &[&str]) -> Value {
         let all = [&["--json", "backup", "shop"], args].concat();
         self.hf.run(&all).ok().json()
     }
@@ -81,7 +81,7 @@ impl Plane {
     }
 
     /// Identifiers of finished manual snapshots of a region, as the provider has them.
-    fn snapshots(&self, region: &str) -> Vec<String> {
+    pub(crate) fn snapshots(&self, region: &str) -> Vec<String> {
         let state = self.aws.control("state", None);
         let mut out = Vec::new();
         for account in state["regions"].as_object().expect("accounts").values() {
@@ -125,8 +125,14 @@ fn from_backup_to_copy(name: &str, source: &str) {
     let missing = plan["copies"][0]["plan"]["missing"].as_array().expect("missing");
     assert_eq!(missing.len(), 4, "{plan:#}");
     assert!(p.snapshots(AWAY).is_empty());
+    let copy = &plan["copies"][0];
+    let (gib, dollars) = (copy["plan"]["transfer_gib"].as_u64(), copy["transfer_dollars"].as_f64());
+    assert!(dollars.is_some_and(|d| (d > 0.0) == (gib > Some(0))), "{plan:#}");
+    assert_eq!(plan["copies"][0]["newest_there"], Value::Null, "{plan:#}");
     let done = p.hf.run(&["--json", "copy", "shop"]).ok().json();
     assert_eq!(done["copies"][0]["report"]["arrived"].as_array().map(Vec::len), Some(4), "{done:#}");
+    // What would be lost with the region is counted after it has arrived.
+    assert!(done["copies"][0]["behind_seconds"].as_i64().is_some_and(|s| s > 0), "{done:#}");
     assert_eq!(p.snapshots(AWAY).len(), 4);
     // Nothing is copied twice.
     let again = p.hf.run(&["--json", "copy", "shop"]).ok().json();
@@ -227,6 +233,9 @@ fn missing_permissions_are_named() {
         .env("AWS_EC2_METADATA_DISABLED", "true");
     let (_, message, hint) = error_of(&none.run(&["--json", "backup", "shop"]).expect_code(12));
     assert!(message.contains("credentials") && hint.contains("AWS_PROFILE"), "{message} {hint}");
+    // Who may see nothing is told so, and not that there is nothing.
+    let (_, message, hint) = error_of(&none.run(&["--json", "list"]).expect_code(12));
+    assert!(message.contains("credentials") && hint.contains("AWS_PROFILE"), "{message} {hint}");
 }
 
 #[test]
@@ -242,27 +251,54 @@ fn a_region_that_is_down_hides_no_other() {
     assert!(!managed["databases"][0]["kept"].as_array().expect("kept").is_empty());
     let failures = managed["failures"].as_array().expect("failures");
     assert!(failures.iter().any(|f| f[0] == AWAY), "{managed:#}");
+    // `apply` and others refuse a database of another id than the policy's: here it can be read.
+    assert!(managed["databases"][0]["resource_id"].as_str().is_some_and(|id| id.starts_with("db-")));
+    let judged = p.hf.run(&["--json", "expire", "shop"]).expect_code(3).json();
+    assert_eq!(judged["regions"][0]["region"], HOME, "{judged:#}");
+    assert_eq!(judged["failures"][0]["region"], AWAY, "{judged:#}");
+    let _ = p
+        .aws
+        .control("faults", Some(json!({ "kind": "cut-before", "action": "rds:Describe*", "times": 1000 })));
+    let hf = Holdfast::new(&p.scratch, p.scratch.path("holdfast.toml"))
+        .env("AWS_MAX_ATTEMPTS", "1")
+        .envs(p.aws.env());
+    let out = hf.run(&["list", "shop"]).expect_code(3);
+    assert!(out.stdout.contains("nothing of it was seen") && !out.stdout.contains("nothing is kept"));
 }
 
-/// What is left is computed from what is there, not from what the policy intends (X10, X42).
+/// Names that are taken, notes that a tag does not take, a source that is not ready: told, not hidden.
 #[test]
-fn ways_out_of_an_incident() {
-    let p = plane("managed-recover", "rds://us-east-1/shop", "");
-    let _ = p.backup(&["--tier", "daily"]);
-    let none = p.hf.run(&["--json", "recover", "shop", "--scenario", "region-loss"]).expect_code(10);
-    assert!(error_of(&none).1.contains("nothing of `shop`"));
-    let _ = p.hf.run(&["copy", "shop"]).ok();
-    let ways = p.hf.run(&["--json", "recover", "shop", "--scenario", "region-loss"]).ok().json();
-    assert_eq!(
-        (&ways["ways"][0]["region"], &ways["ways"][0]["from"]["from"]),
-        (&json!(AWAY), &json!("snapshot"))
+fn a_backup_says_what_it_could_not_do() {
+    let p = plane("managed-names-taken", "rds://us-east-1/shop", "");
+    // The names of the next seconds are taken.
+    let script = "from datetime import datetime, timedelta, timezone\n\
+                  rds, now = boto3.client('rds'), datetime.now(timezone.utc)\n\
+                  for i in range(20):\n\
+                  \x20   name = (now + timedelta(seconds=i)).strftime('shop-manual-%Y%m%d-%H%M%S')\n\
+                  \x20   rds.copy_db_snapshot(SourceDBSnapshotIdentifier='first-00000', TargetDBSnapshotIdentifier=name)";
+    let _ = p.aws.control("config", Some(json!({ "polls": 0 })));
+    let _ = p
+        .aws
+        .control("seed", Some(json!({ "snapshots": { "source": "shop", "count": 1, "prefix": "first-" } })));
+    let _ = boto(&p.aws, script);
+    let out = p.hf.run(&["--json", "backup", "shop", "--note", "a & b"]).ok();
+    let id = out.json()["id"].as_str().expect("id").to_string();
+    assert!(id.ends_with("-2"), "the next free name is taken: {id}");
+    assert!(out.stderr.contains("kept as `a _ b`"), "{}", out.stderr);
+    let (_, _, hint) = error_of(&p.hf.run(&["--json", "backup", "shop", "--keep-for", "0d"]).expect_code(2));
+    assert!(hint.contains("--keep-for 30d"), "{hint}");
+
+    let _ = p.aws.control("config", Some(json!({ "polls": 1000 })));
+    let _ = boto(
+        &p.aws,
+        "boto3.client('rds').modify_db_instance(DBInstanceIdentifier='shop', BackupRetentionPeriod=9, \
+         ApplyImmediately=True)",
     );
-    let ways =
-        p.hf.run(&["--json", "recover", "shop", "--scenario", "corruption", "--at", "1 hour ago"]).ok();
-    assert_eq!(ways.json()["ways"][0]["from"]["from"], "source");
-    let (_, message, _) =
-        error_of(&p.hf.run(&["--json", "recover", "shop", "--scenario", "corruption"]).expect_code(2));
-    assert!(message.contains("when did the corruption begin"), "{message}");
+    let made = p.aws.count("rds:CreateDBSnapshot");
+    let (_, message, hint) =
+        error_of(&p.hf.run(&["--json", "backup", "shop", "--wait-for", "1s"]).expect_code(1));
+    assert!(message.contains("modifying") && hint.contains("nothing was begun"), "{message} {hint}");
+    assert_eq!(p.aws.count("rds:CreateDBSnapshot"), made);
 }
 
 /// A zone with a record, and a secret, that lead to `shop`; `shop-new` beside it.
@@ -341,7 +377,9 @@ fn cutover_and_the_end_of_the_old_one() {
 
     let done = p.hf.run(&["--json", "cutover", "shop", "--to-id", "shop-new", "--yes"]).ok().json();
     assert_eq!(done["cutover"]["rolled_back"], Value::Null, "{done:#}");
+    assert_eq!(done["plan"]["steps"].as_array().map(Vec::len), Some(4), "the plan comes with it: {done:#}");
     let after = where_it_leads(&p);
+    assert_eq!(done["cutover"]["now_resource_id"], after["instances"]["shop"][0], "{done:#}");
     let (old, new) = (&before["instances"]["shop"], &before["instances"]["shop-new"]);
     assert_eq!(after["instances"]["shop"][0], new[0], "the new one has the name: {after:#}");
     assert_eq!(after["secret"]["host"], new[1]);
@@ -358,9 +396,19 @@ fn cutover_and_the_end_of_the_old_one() {
     // The quarantine of this policy is a second.
     std::thread::sleep(Duration::from_millis(1500));
     let _ = p.hf.run(&["retire", &aside]).ok().says("nothing was changed");
+    let kept = p.hf.run(&["--json", "retire", &aside]).ok().json();
+    assert_eq!(kept["plan"]["keeps_automated_backups"], true, "{kept:#}");
+    // The policy says whether automated backups outlive it.
+    let path = p.scratch.path("holdfast.toml");
+    let text = std::fs::read_to_string(&path).expect("policy");
+    std::fs::write(&path, text.replace("keep = \"7d\" }", "keep = \"7d\", keep-after-deletion = false }"))
+        .expect("write");
     let gone = p.hf.run(&["--json", "retire", &aside, "--yes"]).ok().json();
+    assert_eq!(gone["plan"]["keeps_automated_backups"], false, "{gone:#}");
     let last = gone["final_snapshot"]["at"]["id"].as_str().expect("a final snapshot");
     assert!(p.snapshots(HOME).contains(&last.to_string()), "{gone:#}");
+    // It is called after the old one, and is the database's all the same.
+    let _ = p.hf.run(&["list", "shop"]).ok().says(last);
     let left = where_it_leads(&p);
     assert!(!left["instances"].as_object().expect("instances").contains_key(&aside), "{left:#}");
 }
@@ -399,8 +447,14 @@ fn restored_to_a_new_instance() {
     assert!(ago.2.contains("incident"), "{ago:?}");
     let far = text(&["--json", "restore", "shop", "--to-id", "new", "--at", "1999-01-01T00:00:00Z"], 13);
     assert!(far.2.contains("--nearest"), "{far:?}");
-    let none = text(&["--json", "restore", "shop", "--to", "here", "--at", "latest"], 2);
-    assert!(none.2.contains("--to-id"), "{none:?}");
+    for none in
+        [&["--json", "restore", "shop", "--to", "here", "--at", "latest"][..], &["--json", "restore", "shop"]]
+    {
+        let none = text(none, 2);
+        assert!(none.2.contains("--to-id"), "{none:?}");
+    }
+    let no_time = text(&["--json", "restore", "shop", "--to-id", "new", "--at", "bogus"], 2);
+    assert!(no_time.2.contains("latest") && !no_time.2.contains("ago"), "{no_time:?}");
 
     let plan = p.hf.run(&["--json", "restore", "shop", "--to-id", "new", "--at", "latest"]).ok().json();
     assert_eq!(plan["plan"]["target"]["source"], "rds://us-east-1/new", "{plan:#}");
@@ -417,9 +471,10 @@ fn restored_to_a_new_instance() {
          DeleteAutomatedBackups=False)",
     );
     let _ = p.aws.control("settle", Some(json!({})));
-    let again = ["--json", "restore", "shop", "--to-id", "risen", "--at", "latest", "--yes"];
-    let done = p.hf.run(&again).ok().json();
-    assert!(done["restore"]["endpoint"]["host"].is_string(), "{done:#}");
+    let again = ["restore", "shop", "--to-id", "risen", "--at", "latest", "--yes"];
+    let done = p.hf.run(&again).ok().stdout;
+    let (plan, made) = (done.find("  price "), done.find("risen is there"));
+    assert!(plan.is_some() && plan < made, "what it costs is said before it is made: {done}");
     let _ = p.hf.run(&["reap"]).ok();
 }
 
@@ -489,23 +544,38 @@ fn a_cutover_killed_while_it_renames() {
     run.kill9();
     let _ = p.aws.control("config", Some(json!({ "polls": 2 })));
     let _ = p.aws.control("settle", Some(json!({})));
-    let refused = p.hf.run(&["--json", "cutover", "shop", "--to-id", "shop-new", "--yes"]);
-    assert_ne!(refused.code, 0);
-    let out = p.hf.run(&["--json", "cutover", "shop", "--back"]).expect_code(1).json();
+    // The same command shows what is unfinished, and another is refused; the hints are commands that run.
+    let same = p.hf.run(&["cutover", "shop", "--to-id", "shop-new"]).ok();
+    assert!(same.stdout.contains("was begun") && same.stdout.contains("--back"), "{}", same.stdout);
+    let other = ["--json", "cutover", "shop", "--to-id", "other", "--yes"];
+    let (_, _, hint) = error_of(&p.hf.run(&other).expect_code(13));
+    assert!(hint.contains("holdfast cutover shop --resume"), "{hint}");
+    let doctor = p.hf.run(&["--json", "doctor", "shop"]).json().to_string();
+    assert!(doctor.contains("`holdfast cutover shop --resume` goes on"), "{doctor}");
+    // Asked for and done is no failure; what it does is said first.
+    let out = p.hf.run(&["--json", "cutover", "shop", "--back"]).ok().json();
     assert_eq!(out["cutover"]["rolled_back"], "asked for with --back", "{out:#}");
+    assert_eq!(out["unfinished"]["to"], "rds://us-east-1/shop-new", "{out:#}");
     assert_eq!(where_it_leads(&p), before);
+    // Killed once more, the same command goes on to the end.
+    let _ = p.aws.control("config", Some(json!({ "polls": 1000 })));
+    let renamed = p.aws.count("rds:ModifyDBInstance");
+    let go = ["cutover", "shop", "--to-id", "shop-new", "--yes"];
+    let mut run = p.hf.spawn(&go);
+    let begun = || p.aws.count("rds:ModifyDBInstance") > renamed;
+    assert!(proc::wait_until(Duration::from_secs(60), begun), "it never came to the rename");
+    run.kill9();
+    let _ = p.aws.control("config", Some(json!({ "polls": 2 })));
+    let _ = p.aws.control("settle", Some(json!({})));
+    let done = p.hf.run(&go).ok();
+    let _ = done.says("was begun").says("now write resource-id = ");
+    assert_eq!(where_it_leads(&p)["instances"]["shop"][0], before["instances"]["shop-new"][0]);
 }
 
 #[test]
 fn native_commands_say_so() {
     let p = plane("managed-native", "rds://us-east-1/shop", "");
-    for args in [
-        &["check", "shop"][..],
-        &["sweep", "shop"],
-        &["doctor", "shop"],
-        &["verify", "shop"],
-        &["lock", "shop"],
-    ] {
+    for args in [&["check", "shop"][..], &["sweep", "shop"], &["lock", "shop"]] {
         let (_, message, hint) = error_of(&p.hf.run(&[&["--json"], args].concat()).expect_code(2));
         assert!(
             message.contains("a provider runs this one") && hint.contains("restore --to-id"),

@@ -70,7 +70,11 @@ pub fn compare(reference: &Path, restored: &Path) -> Comparison {
             }
             continue;
         }
-        // A file that is missing is as good as an empty one (dropped, not yet unlinked).
+        // An empty file more is one that was dropped and not unlinked yet when the backup read it. One that
+        // is missing is an error for whoever opens it, and no query of the rows opens an empty index.
+        if x.is_some() && y.is_none() {
+            result.different.push(format!("{name}: missing"));
+        }
         let (x, y) = (x.unwrap_or_default(), y.unwrap_or_default());
         let segment: usize = file.rsplit_once('.').and_then(|(_, n)| n.parse().ok()).unwrap_or(0);
         let blocks = x.len().max(y.len()).div_ceil(BLOCK);

@@ -4,7 +4,7 @@
 //! guide, `rds-metrics`; DocumentDB developer guide, `cloud_watch` and `backup_restore-understanding_backup_storage_usage`;
 //! AWS Backup developer guide, `cloudwatch`.
 
-use crate::policy::managed::Engine::{self, Aurora, DocDb, Rds};
+use crate::managed::Engine::{self, Aurora, DocumentDb, Rds};
 
 /// What a metric counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ const fn metric(
 const RDS: &str = "AWS/RDS";
 const DOCDB: &str = "AWS/DocDB";
 const BACKUP: &str = "AWS/Backup";
-const ALL: &[Engine] = &[Rds, Aurora, DocDb];
+const ALL: &[Engine] = &[Rds, Aurora, DocumentDb];
 
 pub const METRICS: &[Metric] = &[
     metric(RDS, "CPUUtilization", &[Rds, Aurora], Unit::Percent, &[INSTANCE, CLUSTER], "load"),
@@ -59,12 +59,19 @@ pub const METRICS: &[Metric] = &[
     metric(RDS, "BackupRetentionPeriodStorageUsed", &[Aurora], Unit::Bytes, &[CLUSTER], "backup-storage"),
     metric(RDS, "SnapshotStorageUsed", &[Aurora], Unit::Bytes, &[CLUSTER], "backup-storage"),
     metric(RDS, "TotalBackupStorageBilled", &[Aurora], Unit::Bytes, &[CLUSTER], "backup-storage"),
-    metric(DOCDB, "CPUUtilization", &[DocDb], Unit::Percent, &[INSTANCE, CLUSTER], "load"),
-    metric(DOCDB, "DatabaseConnections", &[DocDb], Unit::Count, &[INSTANCE, CLUSTER], "load"),
-    metric(DOCDB, "VolumeBytesUsed", &[DocDb], Unit::Bytes, &[CLUSTER], "size"),
-    metric(DOCDB, "BackupRetentionPeriodStorageUsed", &[DocDb], Unit::Bytes, &[CLUSTER], "backup-storage"),
-    metric(DOCDB, "SnapshotStorageUsed", &[DocDb], Unit::Bytes, &[CLUSTER], "backup-storage"),
-    metric(DOCDB, "TotalBackupStorageBilled", &[DocDb], Unit::Bytes, &[CLUSTER], "backup-storage"),
+    metric(DOCDB, "CPUUtilization", &[DocumentDb], Unit::Percent, &[INSTANCE, CLUSTER], "load"),
+    metric(DOCDB, "DatabaseConnections", &[DocumentDb], Unit::Count, &[INSTANCE, CLUSTER], "load"),
+    metric(DOCDB, "VolumeBytesUsed", &[DocumentDb], Unit::Bytes, &[CLUSTER], "size"),
+    metric(
+        DOCDB,
+        "BackupRetentionPeriodStorageUsed",
+        &[DocumentDb],
+        Unit::Bytes,
+        &[CLUSTER],
+        "backup-storage",
+    ),
+    metric(DOCDB, "SnapshotStorageUsed", &[DocumentDb], Unit::Bytes, &[CLUSTER], "backup-storage"),
+    metric(DOCDB, "TotalBackupStorageBilled", &[DocumentDb], Unit::Bytes, &[CLUSTER], "backup-storage"),
     // Whatever they count, a job that never ran counts nowhere: none of them tells of a backup that is missing.
     metric(
         BACKUP,

@@ -64,6 +64,8 @@ pub struct Replication {
     pub retention_days: u32,
     /// Key in the target region; needed for encrypted instances.
     pub key: Option<String>,
+    /// Of the replica: it does not get those of its source.
+    pub tags: Tags,
 }
 
 /// Automated backups of a region.

@@ -24,6 +24,9 @@ pub struct Change {
     pub at: jiff::Timestamp,
     /// `None` for what has no region, such as DNS.
     pub region: Option<Region>,
+    /// Of a vault in another account than the database's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// In the words of IAM: `rds:CreateDBSnapshot`.
     pub action: String,
     /// Identifier or ARN; never a secret.

@@ -154,6 +154,8 @@ pub struct NewInstance {
 pub struct Modification {
     pub retention_days: Option<u32>,
     pub backup_window: Option<DailyWindow>,
+    /// Of the instance, or of the cluster; instances of a cluster have windows of their own.
+    pub maintenance_window: Option<WeeklyWindow>,
     /// Not for DocumentDB, which always copies them.
     pub copy_tags: Option<bool>,
     pub deletion_protection: Option<bool>,

@@ -2,11 +2,12 @@
 //! nothing else. A test of `holdfast-aws` compares the two.
 //!
 //! Roles are apart so that the host that makes backups cannot remove them: give `observe` + `backup` to the daemon,
-//! `restore` to whoever recovers or verifies, `delete` to the job that expires and reaps.
+//! `configure` to whoever applies the policy, `restore` to whoever recovers or verifies, `delete` to the job that
+//! expires and reaps.
 //!
 //! What AWS cannot express: `rds:ModifyDBInstance` is one action for every setting, and RDS has no condition for
-//! "only the backup window". It is a statement of its own (`…Settings`), so that it can be left out where
-//! `holdfast apply` is not used.
+//! "only the backup window". A retention of 0 days deletes all automated backups: so whoever has `configure` can
+//! do that, and it is not part of `backup`.
 
 use super::tags;
 use serde::Serialize;
@@ -20,8 +21,10 @@ use std::str::FromStr;
 pub enum Role {
     /// Looks, changes nothing.
     Observe,
-    /// Makes and copies backups, brings settings to the policy.
+    /// Makes and copies backups.
     Backup,
+    /// Brings settings, vaults, plans and locks to the policy: `holdfast apply`.
+    Configure,
     /// Restores, verifies, cuts over; removes only what says until when it lives.
     Restore,
     /// Removes what Holdfast made; retires databases.
@@ -29,12 +32,13 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Role; 4] = [Role::Observe, Role::Backup, Role::Restore, Role::Delete];
+    pub const ALL: [Role; 5] = [Role::Observe, Role::Backup, Role::Configure, Role::Restore, Role::Delete];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Observe => "observe",
             Role::Backup => "backup",
+            Role::Configure => "configure",
             Role::Restore => "restore",
             Role::Delete => "delete",
         }
@@ -50,7 +54,8 @@ impl fmt::Display for Role {
 impl FromStr for Role {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        let known = || format!("`{s}` is not a role; the roles are observe, backup, restore and delete");
+        let known =
+            || format!("`{s}` is not a role; the roles are observe, backup, configure, restore and delete");
         Role::ALL.into_iter().find(|r| r.as_str() == s).ok_or_else(known)
     }
 }
@@ -61,8 +66,10 @@ enum Only {
     Always,
     /// What Holdfast made.
     Ours,
-    /// What says until when it lives: temporary restores, quarantined databases.
+    /// What says until when it lives: temporary restores.
     Mortal,
+    /// What a cutover replaced.
+    Quarantined,
     /// A new resource must carry Holdfast's tag.
     TaggedAsOurs,
     /// A role may be passed to AWS Backup and to nothing else.
@@ -186,8 +193,8 @@ const GRANTS: &[Grant] = &[
         only: Always,
     },
     Grant {
-        role: Backup,
-        sid: "HoldfastBackupSettings",
+        role: Configure,
+        sid: "HoldfastConfigureSettings",
         actions: &[
             "rds:ModifyDBCluster",
             "rds:ModifyDBInstance",
@@ -196,9 +203,17 @@ const GRANTS: &[Grant] = &[
         resources: &["arn:{p}:rds:{r}:{a}:*"],
         only: Always,
     },
+    // A replica of automated backups is tagged while its replication is started.
     Grant {
-        role: Backup,
-        sid: "HoldfastBackupPlans",
+        role: Configure,
+        sid: "HoldfastConfigureReplicas",
+        actions: &["rds:AddTagsToResource"],
+        resources: &["arn:{p}:rds:{r}:{a}:auto-backup:*"],
+        only: Always,
+    },
+    Grant {
+        role: Configure,
+        sid: "HoldfastConfigurePlans",
         actions: &[
             "backup:CreateBackupPlan",
             "backup:CreateBackupSelection",
@@ -213,8 +228,8 @@ const GRANTS: &[Grant] = &[
         only: Always,
     },
     Grant {
-        role: Backup,
-        sid: "HoldfastBackupVaultStorage",
+        role: Configure,
+        sid: "HoldfastConfigureVaultStorage",
         actions: &["backup-storage:MountCapsule"],
         resources: ANY,
         only: Always,
@@ -236,6 +251,21 @@ const GRANTS: &[Grant] = &[
     Grant {
         role: Backup,
         sid: "HoldfastBackupKeys",
+        actions: &["kms:CreateGrant", "kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext"],
+        // Whoever copies what another account shares uses that account's key too, if its policy says so.
+        resources: &["arn:{p}:kms:{r}:*:key/*"],
+        only: ThroughServices,
+    },
+    Grant {
+        role: Configure,
+        sid: "HoldfastConfigurePassRole",
+        actions: &["iam:PassRole"],
+        resources: PASS,
+        only: ToBackup,
+    },
+    Grant {
+        role: Configure,
+        sid: "HoldfastConfigureKeys",
         actions: &["kms:CreateGrant", "kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext"],
         resources: KEYS,
         only: ThroughServices,
@@ -372,6 +402,27 @@ const GRANTS: &[Grant] = &[
         resources: DATABASES,
         only: Mortal,
     },
+    // Retiring: its protection is taken off, then it goes, with a final snapshot.
+    Grant {
+        role: Delete,
+        sid: "HoldfastDeleteReplaced",
+        actions: &[
+            "rds:DeleteDBCluster",
+            "rds:DeleteDBInstance",
+            "rds:ModifyDBCluster",
+            "rds:ModifyDBInstance",
+        ],
+        resources: DATABASES,
+        only: Quarantined,
+    },
+    // The same call names its final snapshot; on a snapshot it deletes nothing.
+    Grant {
+        role: Delete,
+        sid: "HoldfastDeleteNamingSnapshot",
+        actions: &["rds:DeleteDBCluster", "rds:DeleteDBInstance"],
+        resources: SNAPSHOTS,
+        only: Always,
+    },
     // The final snapshot, which carries the tags of its source.
     Grant {
         role: Delete,
@@ -457,6 +508,29 @@ pub fn role_of(action: &str) -> Option<Role> {
     GRANTS.iter().filter(|g| g.actions.contains(&action)).map(|g| g.role).min()
 }
 
+/// What the policy of a key has to say, beside what it says already, so that another account can copy snapshots that
+/// are encrypted with it: the statements of KMS's own guide ("Allowing users in other accounts to use a KMS key").
+pub fn key_statements(partition: &str, account: &str) -> Value {
+    let principal = json!({ "AWS": format!("arn:{partition}:iam::{account}:root") });
+    json!([
+        {
+            "Sid": format!("HoldfastUseBy{account}"),
+            "Effect": "Allow",
+            "Principal": principal,
+            "Action": ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
+            "Resource": "*",
+        },
+        {
+            "Sid": format!("HoldfastGrantsBy{account}"),
+            "Effect": "Allow",
+            "Principal": principal,
+            "Action": ["kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"],
+            "Resource": "*",
+            "Condition": { "Bool": { "kms:GrantIsForAWSResource": "true" } },
+        },
+    ])
+}
+
 /// The policy document of a role, ready for `aws iam put-role-policy`.
 pub fn policy(role: Role, scope: &Scope) -> Value {
     let fill = |t: &str| {
@@ -484,6 +558,7 @@ fn condition(only: Only) -> Option<Value> {
         Always => return None,
         Ours => has("aws:ResourceTag", tags::OPERATION),
         Mortal => has("aws:ResourceTag", tags::EXPIRES),
+        Quarantined => has("aws:ResourceTag", tags::QUARANTINED_UNTIL),
         TaggedAsOurs => json!({"ForAnyValue:StringEquals": {"aws:TagKeys": [tags::OPERATION]}}),
         ToBackup => json!({"StringEquals": {"iam:PassedToService": "backup.amazonaws.com"}}),
         ThroughServices => {
@@ -499,10 +574,13 @@ mod tests {
 
     #[test]
     fn whoever_backs_up_cannot_delete() {
-        for role in [Observe, Backup] {
+        for role in [Observe, Backup, Configure] {
             let deletes = |a: &&str| a.contains(":Delete") && *a != "backup:DeleteBackupSelection";
             assert_eq!(actions(role).iter().filter(|a| deletes(a)).count(), 0, "{role}");
         }
+        // A retention of 0 days is a deletion too.
+        let modifies = |a: &&str| ["rds:ModifyDBInstance", "rds:ModifyDBCluster"].contains(a);
+        assert!(!actions(Backup).iter().any(modifies));
         assert!(actions(Observe).iter().all(|a| {
             let verb = a.split_once(':').unwrap().1;
             ["Describe", "List", "Get"].iter().any(|p| verb.starts_with(p))
@@ -514,7 +592,8 @@ mod tests {
         let text = policy(Delete, &Scope::default()).to_string();
         for statement in policy(Delete, &Scope::default())["Statement"].as_array().unwrap() {
             let on = statement["Action"].to_string();
-            if on.contains("DeleteDBSnapshot") || on.contains("DeleteDBInstance\"") {
+            let databases = statement["Resource"].to_string().contains(":db:");
+            if on.contains("DeleteDBSnapshot") || (databases && on.contains("DeleteDBInstance\"")) {
                 assert!(statement["Condition"]["Null"].is_object(), "{statement}");
             }
         }
@@ -528,6 +607,19 @@ mod tests {
         let text = policy(Backup, &scope).to_string();
         assert!(text.contains("arn:aws-cn:rds:cn-north-1:123456789012:snapshot:*"), "{text}");
         assert!(!text.contains('{') || !text.contains("{a}"), "{text}");
+    }
+
+    #[test]
+    fn a_key_lets_another_account_use_it_and_no_more() {
+        let all = key_statements("aws", "210987654321");
+        let text = all.to_string();
+        assert!(
+            text.contains("arn:aws:iam::210987654321:root") && text.contains("kms:CreateGrant"),
+            "{text}"
+        );
+        for forbidden in ["kms:*\"", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "\"Principal\":\"*\""] {
+            assert!(!text.contains(forbidden), "{forbidden} in {text}");
+        }
     }
 
     #[test]
@@ -548,6 +640,8 @@ mod tests {
     fn the_least_role_is_named() {
         assert_eq!(role_of("rds:DescribeDBInstances"), Some(Observe));
         assert_eq!(role_of("rds:CreateDBSnapshot"), Some(Backup));
+        assert_eq!(role_of("rds:ModifyDBInstance"), Some(Configure));
+        assert_eq!(role_of("backup:DeleteBackupVaultLockConfiguration"), Some(Delete));
         assert_eq!(role_of("rds:DeleteDBSnapshot"), Some(Delete));
         assert_eq!(role_of("s3:GetObject"), None);
     }

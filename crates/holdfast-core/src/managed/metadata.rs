@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 /// the source's. `moment` is for continuous points only.
 ///
 /// Keys as the developer guide lists them ("Restore testing inferred metadata": RDS instances; RDS, Aurora and
-/// DocumentDB clusters; keys are not case sensitive). A restore job can set neither tags, nor deletion protection,
-/// nor Serverless v2 limits: tag and modify what it made.
+/// DocumentDB clusters; keys are not case sensitive). A restore job can set neither tags nor Serverless v2 limits: tag
+/// and modify what it made. Deletion protection is not among those keys; where the point brings the source's along, it
+/// gets the target's value, or a throwaway copy of a protected database could not be removed.
 pub fn restore_metadata(
     known: &BTreeMap<String, String>,
     target: &RestoreTarget,
@@ -37,6 +38,10 @@ pub fn restore_metadata(
             out.insert(key.to_string(), v);
         }
     };
+    let protected = known.keys().find(|k| k.eq_ignore_ascii_case("DeletionProtection"));
+    if let Some(key) = protected {
+        put(key, Some(target.deletion_protection.to_string()));
+    }
     let number = |n: Option<u32>| n.map(|v| v.to_string());
     let yes = |b: Option<bool>| b.map(|v| v.to_string());
     let list = |l: &[String]| {
@@ -87,6 +92,7 @@ mod tests {
             ("AvailabilityZone", "us-east-1a"),
             ("LicenseModel", "postgresql-license"),
             ("DBInstanceClass", "db.r6g.4xlarge"),
+            ("DeletionProtection", "true"),
         ]
         .into_iter()
         .map(|(k, v)| (k.to_string(), v.to_string()))
@@ -126,5 +132,6 @@ mod tests {
         assert_eq!(get("RestoreTime"), Some("2026-11-21T09:35:00Z"));
         assert_eq!(get("dbinstanceidentifier"), None);
         assert_eq!(get("AvailabilityZone"), None);
+        assert_eq!(get("DeletionProtection"), Some("false"));
     }
 }

@@ -39,6 +39,7 @@ mod backup_vault;
 mod change;
 mod database;
 mod dns;
+mod documents;
 mod error;
 pub mod iam;
 mod key;
@@ -71,6 +72,7 @@ pub use database::{
     NewInstance, Scaling, Storage,
 };
 pub use dns::{Dns, DnsChange, DnsRecord};
+pub use documents::{DocumentError, DocumentLogin, DocumentServers, Documents, NewestDocument};
 pub use error::{About, ErrorKind, ManagedError, Result};
 pub use key::{KeyState, Keys, KmsKey};
 pub use metadata::restore_metadata;
@@ -86,7 +88,7 @@ pub use source::{Engine, Region, Source, SourceError};
 pub use status::Status;
 pub use survey::{RegionSurvey, SurveyScope, Surveys};
 pub use tags::Tags;
-pub use window::{DailyWindow, RestorableWindow, WeeklyWindow, WindowError};
+pub use window::{DailyWindow, RestorableWindow, WeeklyWindow, WindowError, offsets};
 
 /// For how long AWS may deny that what it has just created exists.
 pub const GRACE: std::time::Duration = std::time::Duration::from_secs(30);

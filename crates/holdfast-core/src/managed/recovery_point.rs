@@ -48,6 +48,11 @@ impl PointStatus {
 pub struct CreatedBy {
     pub plan_id: String,
     pub rule_id: Option<String>,
+    /// As they were called when it was made.
+    #[serde(default)]
+    pub plan_name: Option<String>,
+    #[serde(default)]
+    pub rule_name: Option<String>,
 }
 
 /// A recovery point.

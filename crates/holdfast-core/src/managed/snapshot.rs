@@ -4,7 +4,7 @@ use super::Operation;
 use super::error::Result;
 use super::source::{Engine, Region, Source};
 use super::status::Status;
-use super::tags::Tags;
+use super::tags::{self, Tags};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,26 @@ pub struct Snapshot {
     pub tags: Tags,
 }
 
+impl Snapshot {
+    /// True if Holdfast made it: it carries its own name, which nothing inherits
+    /// ([`tags::SNAPSHOT`](super::tags::SNAPSHOT)).
+    pub fn is_ours(&self) -> bool {
+        let mark = self.tags.get(tags::SNAPSHOT);
+        self.tags.is_ours() && (mark == Some(&tags::snapshot_mark(&self.at)) || self.is_our_copy())
+    }
+
+    /// True if Holdfast made it by copying another.
+    pub fn is_our_copy(&self) -> bool {
+        self.tags.is_ours() && self.tags.get(tags::SNAPSHOT) == Some(&tags::copy_mark(&self.at))
+    }
+
+    /// What a copy of ours says of its original ([`tags::COPY_OF`](super::tags::COPY_OF) and its like); of anything
+    /// else such tags were inherited, and say nothing.
+    pub fn of_original(&self, key: &str) -> Option<&str> {
+        self.tags.get(key).filter(|_| self.is_our_copy())
+    }
+}
+
 /// A snapshot to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewSnapshot {
@@ -129,8 +149,8 @@ pub trait Snapshots: Send + Sync {
     /// Deletes a manual snapshot. Gone already is success.
     async fn delete_snapshot(&self, at: &SnapshotRef) -> Result<()>;
 
-    /// Lets exactly these accounts restore from it: adds and removes.
-    async fn share_snapshot(&self, at: &SnapshotRef, accounts: &[String]) -> Result<()>;
+    /// Lets an account copy it and restore from it, or no longer (`shared` = false). Others that may keep that.
+    async fn share_snapshot(&self, at: &SnapshotRef, account: &str, shared: bool) -> Result<()>;
 
     /// The accounts that may restore from it; `all` means public.
     async fn shared_with(&self, at: &SnapshotRef) -> Result<Vec<String>>;

@@ -45,8 +45,36 @@ impl Status {
     }
 }
 
+impl Status {
+    /// Failed, for reasons of the place that it was put in: its network, its groups, too few machines of its class. The
+    /// same guide has them; `incompatible-restore` is about the backup.
+    pub fn is_hindered(&self) -> bool {
+        matches!(self.0.as_str(), "insufficient-capacity" | "storage-full")
+            || (self.0.starts_with("incompatible-") && self.0 != "incompatible-restore")
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hinders_says_nothing_about_the_backup() {
+        for (text, failed, hindered) in [
+            ("incompatible-network", true, true),
+            ("insufficient-capacity", true, true),
+            ("incompatible-restore", true, false),
+            ("restore-error", true, false),
+            ("creating", false, false),
+        ] {
+            let s = Status::new(text);
+            assert_eq!((s.is_failed(), s.is_hindered()), (failed, hindered), "{text}");
+        }
     }
 }

@@ -1,5 +1,11 @@
-//! Windows: what can be restored to, and when the provider works. The provider's windows are UTC, always.
+//! Windows: what can be restored to ([`RestorableWindow`]), and when the provider works ([`DailyWindow`],
+//! [`WeeklyWindow`]).
+//!
+//! The provider's windows are UTC, always. A policy may write the hours of a zone; they are translated at that
+//! zone's *standard* time, because the provider moves nothing when the clocks change: in summer such a window is
+//! an hour later by the clock (VW7 says so).
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -33,8 +39,12 @@ impl RestorableWindow {
 
 /// Why a text is not a window.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a window; write 03:00-03:30, or sun:04:00-sun:04:30 for maintenance, in utc")]
-pub struct WindowError(pub String);
+pub enum WindowError {
+    #[error("`{0}` is not a window of hours")]
+    Daily(String),
+    #[error("`{0}` is not a window of a week")]
+    Weekly(String),
+}
 
 const DAY: u32 = 24 * 60;
 const WEEK: u32 = 7 * DAY;
@@ -45,15 +55,30 @@ fn minutes(text: &str) -> Option<u32> {
     Some(part(h, 24)? * 60 + part(m, 60)?)
 }
 
+/// Minutes from `a` to `b` around a circle.
+fn way(a: u32, b: u32, turn: u32) -> Option<u32> {
+    Some((b + turn - a) % turn).filter(|n| *n > 0)
+}
+
+/// Whether two arcs of a circle share a minute.
+fn circle(a: u32, a_length: u32, b: u32, b_length: u32, turn: u32) -> bool {
+    (b + turn - a) % turn < a_length || (a + turn - b) % turn < b_length
+}
+
+fn shifted(start: u32, by: i32, turn: u32) -> u32 {
+    let turn = i64::from(turn);
+    u32::try_from((i64::from(start) - i64::from(by)).rem_euclid(turn)).unwrap_or(start)
+}
+
 fn hhmm(minute: u32) -> String {
     format!("{:02}:{:02}", minute % DAY / 60, minute % 60)
 }
 
-/// A backup window: `hh:mm-hh:mm` UTC, every day; may pass midnight.
+/// A backup window: `hh:mm-hh:mm`, every day; may pass midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DailyWindow {
-    /// Minutes after midnight UTC.
+    /// Minutes after midnight.
     pub start: u32,
     /// Minutes; AWS wants at least 30.
     pub length: u32,
@@ -68,10 +93,10 @@ impl fmt::Display for DailyWindow {
 impl FromStr for DailyWindow {
     type Err = WindowError;
     fn from_str(s: &str) -> Result<Self, WindowError> {
-        let bad = || WindowError(s.to_string());
+        let bad = || WindowError::Daily(s.to_string());
         let (a, b) = s.split_once('-').ok_or_else(bad)?;
         let (start, end) = (minutes(a).ok_or_else(bad)?, minutes(b).ok_or_else(bad)?);
-        Ok(DailyWindow { start, length: (end + DAY - start) % DAY })
+        Ok(DailyWindow { start, length: way(start, end, DAY).ok_or_else(bad)? })
     }
 }
 
@@ -80,15 +105,35 @@ impl DailyWindow {
     pub fn contains(&self, t: Timestamp) -> bool {
         let second = t.as_second().rem_euclid(i64::from(DAY) * 60);
         let minute = u32::try_from(second / 60).unwrap_or(0);
-        (minute + DAY - self.start) % DAY < self.length
+        self.overlaps(minute, 1)
+    }
+
+    /// The same window in UTC, if it is written in `zone`.
+    pub fn to_utc(self, zone: &TimeZone) -> DailyWindow {
+        DailyWindow { start: shifted(self.start, offsets(zone).0, DAY), ..self }
+    }
+
+    /// A window of UTC as `zone` shows it at `offset` minutes.
+    pub fn at_offset(self, offset: i32) -> DailyWindow {
+        DailyWindow { start: shifted(self.start, -offset, DAY), ..self }
+    }
+
+    /// Whether it overlaps something of a day, in minutes since midnight of the same zone.
+    pub fn overlaps(self, start: u32, length: u32) -> bool {
+        circle(self.start, self.length, start % DAY, length, DAY)
+    }
+
+    /// Whether it shares a minute with a window of the week: AWS refuses that.
+    pub fn meets(self, week: WeeklyWindow) -> bool {
+        (0..7).any(|d| circle(week.start, week.length, d * DAY + self.start, self.length, WEEK))
     }
 }
 
-/// A maintenance window: `ddd:hh:mm-ddd:hh:mm` UTC, every week.
+/// A maintenance window: `ddd:hh:mm-ddd:hh:mm`, every week; may pass its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WeeklyWindow {
-    /// Minutes after Monday, midnight UTC.
+    /// Minutes after Monday, midnight.
     pub start: u32,
     /// Minutes.
     pub length: u32,
@@ -115,21 +160,39 @@ impl fmt::Display for WeeklyWindow {
 impl FromStr for WeeklyWindow {
     type Err = WindowError;
     fn from_str(s: &str) -> Result<Self, WindowError> {
-        let bad = || WindowError(s.to_string());
+        let bad = || WindowError::Weekly(s.to_string());
         let (a, b) = s.split_once('-').ok_or_else(bad)?;
         let (start, end) = (day_minutes(a).ok_or_else(bad)?, day_minutes(b).ok_or_else(bad)?);
-        Ok(WeeklyWindow { start, length: (end + WEEK - start) % WEEK })
+        Ok(WeeklyWindow { start, length: way(start, end, WEEK).ok_or_else(bad)? })
     }
 }
 
 impl WeeklyWindow {
-    /// True if the two share a minute: AWS refuses that.
-    pub fn overlaps(&self, daily: &DailyWindow) -> bool {
-        (0..7).any(|day| {
-            let start = day * DAY + daily.start;
-            (start + WEEK - self.start) % WEEK < self.length
-                || (self.start + WEEK - start) % WEEK < daily.length
-        })
+    pub fn to_utc(self, zone: &TimeZone) -> WeeklyWindow {
+        WeeklyWindow { start: shifted(self.start, offsets(zone).0, WEEK), ..self }
+    }
+
+    /// Whether something that begins at `t` and takes `length` minutes falls into it.
+    pub fn catches(self, t: Timestamp, length: u32) -> bool {
+        let z = t.to_zoned(TimeZone::UTC);
+        let day = u32::try_from(z.weekday().to_monday_zero_offset()).unwrap_or(0);
+        let clock = u32::try_from(i32::from(z.hour()) * 60 + i32::from(z.minute())).unwrap_or(0);
+        circle(self.start, self.length, day * DAY + clock, length, WEEK)
+    }
+}
+
+/// Minutes that `zone` is ahead of UTC: at standard time, and at summer time if it has one this year.
+pub fn offsets(zone: &TimeZone) -> (i32, Option<i32>) {
+    // Winter and summer of both hemispheres; the year of the facts that this release ships with.
+    let at = |seconds: i64| {
+        let t = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
+        let info = zone.to_offset_info(t);
+        (info.offset().seconds() / 60, info.dst().is_dst())
+    };
+    let (january, july) = (at(1_767_225_600), at(1_782_864_000));
+    match (january, july) {
+        ((standard, _), (same, _)) if standard == same => (standard, None),
+        ((summer, true), (standard, false)) | ((standard, _), (summer, _)) => (standard, Some(summer)),
     }
 }
 
@@ -162,9 +225,6 @@ mod tests {
         for text in ["sun:04:00-sun:04:30", "sun:23:45-mon:00:15"] {
             assert_eq!(text.parse::<WeeklyWindow>().unwrap().to_string(), text);
         }
-        for text in ["3:00-03:30", "03:00", "24:00-01:00", "03:60-04:00"] {
-            assert!(text.parse::<DailyWindow>().is_err(), "{text}");
-        }
     }
 
     #[test]
@@ -173,10 +233,10 @@ mod tests {
         assert!(w.contains("2026-11-21T00:14:59Z".parse().unwrap()));
         assert!(!w.contains("2026-11-21T00:15:00Z".parse().unwrap()));
         let m: WeeklyWindow = "sun:23:30-mon:00:30".parse().unwrap();
-        assert!(m.overlaps(&w));
-        assert!(!m.overlaps(&"03:00-03:30".parse().unwrap()));
-        assert!(m.overlaps(&"00:00-00:30".parse().unwrap()));
-        assert!(!m.overlaps(&"00:30-01:00".parse().unwrap()));
+        assert!(w.meets(m));
+        assert!(!day("03:00-03:30").meets(m));
+        assert!(day("00:00-00:30").meets(m));
+        assert!(!day("00:30-01:00").meets(m));
     }
 
     #[test]
@@ -190,5 +250,60 @@ mod tests {
         assert_eq!(w.nearest(at("2026-11-21T10:00:00Z")), w.latest);
         assert_eq!(w.nearest(at("1999-01-01T00:00:00Z")), at("2026-11-14T00:00:00Z"));
         assert_eq!(w.lag(at("2026-11-21T10:00:00Z")).as_secs(), 300);
+    }
+
+    fn day(s: &str) -> DailyWindow {
+        s.parse().unwrap()
+    }
+
+    fn week(s: &str) -> WeeklyWindow {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_no_window_is_refused() {
+        assert_eq!(week("Sun:04:00-Sun:05:00").start, 6 * 1440 + 240);
+        assert_eq!((day("23:30-00:30").length, week("sun:23:30-mon:00:30").length), (60, 60));
+        for bad in [
+            "",
+            "03:00",
+            "3:00-4:00",
+            "03:00-03:00",
+            "24:00-01:00",
+            "03:60-04:00",
+            "03:00-04:00-05:00",
+            "sun:03:00-04:00",
+        ] {
+            assert!(bad.parse::<DailyWindow>().is_err() && bad.parse::<WeeklyWindow>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn zones_are_translated_at_standard_time() {
+        let toronto = TimeZone::get("America/Toronto").unwrap();
+        assert_eq!(offsets(&toronto), (-300, Some(-240)));
+        assert_eq!(offsets(&TimeZone::UTC), (0, None));
+        assert_eq!(offsets(&TimeZone::get("Australia/Sydney").unwrap()), (600, Some(660)));
+        assert_eq!(offsets(&TimeZone::get("Asia/Kolkata").unwrap()), (330, None));
+        // 3 AM Eastern is 08:00 UTC in winter, and 4 AM by the clock in summer.
+        let utc = day("03:00-04:00").to_utc(&toronto);
+        assert_eq!(utc.to_string(), "08:00-09:00");
+        assert_eq!(utc.at_offset(-240).to_string(), "04:00-05:00");
+        let sydney = TimeZone::get("Australia/Sydney").unwrap();
+        assert_eq!(week("mon:04:00-mon:05:00").to_utc(&sydney).to_string(), "sun:18:00-sun:19:00");
+    }
+
+    #[test]
+    fn overlaps_go_around_the_clock() {
+        assert!(day("03:00-04:00").overlaps(180, 1) && day("03:00-04:00").overlaps(239, 1));
+        assert!(!day("03:00-04:00").overlaps(240, 30) && !day("03:00-04:00").overlaps(150, 30));
+        assert!(day("03:00-04:00").overlaps(150, 31) && day("23:30-00:30").overlaps(0, 1));
+        assert!(day("23:30-00:30").meets(week("mon:00:00-mon:01:00")));
+        assert!(!day("03:00-04:00").meets(week("sun:04:00-sun:05:00")));
+        assert!(day("03:30-04:30").meets(week("sun:04:00-sun:05:00")));
+        let sunday: Timestamp = "2026-11-22T03:45:00Z".parse().unwrap();
+        assert!(week("sun:04:00-sun:05:00").catches(sunday, 30));
+        assert!(!week("sun:04:00-sun:05:00").catches(sunday, 15));
+        assert!(!week("sat:04:00-sat:05:00").catches(sunday, 30));
     }
 }

@@ -182,6 +182,7 @@ pub struct VerifySection {
     pub level: Option<Text>,
     pub every: Option<Spanned<Scalar>>,
     pub class: Option<Text>,
+    pub check_within: Option<Spanned<Scalar>>,
     pub remove_after: Option<Spanned<Scalar>>,
     pub enabled: Option<Spanned<Scalar>>,
 }

@@ -55,8 +55,8 @@ pub(super) fn apply(
 }
 
 /// An instant with its zone, or a day, which lasts to its end. A time of day without a zone is not
-/// guessed at.
-fn keep_until(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+/// guessed at. `None`: it cannot be read, and what carries it stays.
+pub fn keep_until(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     let text = text.trim();
     if let Ok(t) = text.parse::<Timestamp>() {
         return Some(t);

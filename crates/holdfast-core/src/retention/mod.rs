@@ -84,6 +84,7 @@ mod verdict;
 mod wal;
 
 pub use input::{Candidate, Hold, Rules};
+pub use marks::keep_until;
 pub use periods::Every;
 pub use plausible::Doubt;
 pub use rules::decide;

@@ -7,7 +7,7 @@ use crate::policy::managed::{Detects, Engine};
 pub(super) fn ve13(case: &Case<'_>, out: &mut Findings<'_>) {
     for p in case.managed() {
         let (engine, database) = (p.managed.engine, p.database.name.as_str());
-        let home = if engine == Engine::DocDb { "AWS/DocDB" } else { "AWS/RDS" };
+        let home = if engine == Engine::DocumentDb { "AWS/DocDB" } else { "AWS/RDS" };
         for (name, a) in &p.managed.alarms {
             let mut say = |key: &str, message: String, hint: &str| {
                 out.add(

@@ -2,7 +2,7 @@
 
 use super::{Case, Findings, Protected, zone};
 use crate::limits::Limit;
-use crate::policy::managed::{DailyWindow, WeeklyWindow, offsets};
+use crate::managed::{DailyWindow, WeeklyWindow, offsets};
 use crate::schedule::Schedule;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -10,16 +10,46 @@ use jiff::{SignedDuration, Timestamp};
 /// As many runs as are looked at: hourly ones for two years.
 const MANY: usize = 20_000;
 
-/// The windows in UTC: as seen, else as written.
+/// The windows in UTC: as written, because `apply` makes them so; else as seen.
 fn windows(p: &Protected<'_>) -> (Option<DailyWindow>, Option<WeeklyWindow>) {
     let pitr = p.plan.pitr.as_ref();
     let zone = zone(pitr.map_or("UTC", |t| &t.timezone));
-    let backup = p.seen.and_then(|s| s.backup_window);
-    let maintenance = p.seen.and_then(|s| s.maintenance_window);
+    let backup = pitr.and_then(|t| t.backup_window).map(|w| w.to_utc(&zone));
+    let maintenance = pitr.and_then(|t| t.maintenance_window).map(|w| w.to_utc(&zone));
     (
-        backup.or_else(|| Some(pitr?.backup_window?.to_utc(&zone))),
-        maintenance.or_else(|| Some(pitr?.maintenance_window?.to_utc(&zone))),
+        backup.or(p.seen.and_then(|s| s.backup_window)),
+        maintenance.or(p.seen.and_then(|s| s.maintenance_window)),
     )
+}
+
+/// The windows of today, where `apply` will move them.
+fn until_applied(case: &Case<'_>, out: &mut Findings<'_>) {
+    let year = case.now.checked_add(SignedDuration::from_hours(24 * 400)).unwrap_or(case.now);
+    for p in case.managed() {
+        let Some(seen) = p.seen else { continue };
+        let (backup, maintenance) = windows(&p);
+        let moved = seen.backup_window.zip(backup).filter(|(is, will)| is != will);
+        let serviced = seen.maintenance_window.zip(maintenance).filter(|(is, will)| is != will);
+        for (name, t) in &p.plan.tiers {
+            let runs = t.schedule.between(case.now, year, &zone(&t.timezone), MANY);
+            let path = ["policies", p.database.policy.as_str(), "tiers", name.as_str(), "schedule"];
+            let mut say = |kind: &str, is: String, will: String| {
+                let message = format!("tier `{name}` runs in the {kind} window of today, {is} UTC");
+                let hint = format!("`holdfast apply` moves the window to {will} UTC, as the policy says.");
+                out.add(&path, &p.database.name, message, hint);
+            };
+            if let Some((is, will)) = moved
+                && runs.iter().any(|t| is.overlaps(clock(*t), 1))
+            {
+                say("backup", is.to_string(), will.to_string());
+            }
+            if let Some((is, will)) = serviced
+                && runs.iter().any(|t| is.catches(*t, 1))
+            {
+                say("maintenance", is.to_string(), will.to_string());
+            }
+        }
+    }
 }
 
 fn clock(t: Timestamp) -> u32 {
@@ -116,6 +146,7 @@ pub(super) fn ve7(case: &Case<'_>, out: &mut Findings<'_>) {
 }
 
 pub(super) fn vw7(case: &Case<'_>, out: &mut Findings<'_>) {
+    until_applied(case, out);
     let native = case.policy.policies.iter().flat_map(|(n, p)| {
         let tiers = p.tiers.iter().map(|(t, v)| ("tiers", t, &v.schedule, &v.timezone));
         let drills = p.drills.iter().map(|(t, v)| ("drills", t, &v.schedule, &v.timezone));

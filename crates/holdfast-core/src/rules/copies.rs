@@ -1,6 +1,6 @@
 //! Copies and what they are worth: VE6, VW4, VW5, VW10.
 
-use super::{Case, Findings, Protected};
+use super::{Case, Findings, Kept, Protected};
 use crate::policy::LockMode;
 use crate::policy::managed::Engine;
 use std::collections::BTreeSet;
@@ -17,7 +17,8 @@ pub(super) fn ve6(case: &Case<'_>, out: &mut Findings<'_>) {
     for p in case.managed() {
         let policy = p.database.policy.as_str();
         let key = p.seen.and_then(|s| s.kms_key.as_deref()).or(p.managed.kms_key.as_deref());
-        for k in p.keeps(case) {
+        let keeps = p.keeps(case);
+        for k in &keeps {
             let elsewhere = k.site.region != p.managed.region;
             let other_account = p.other_account(&k.site);
             let path = ["policies", policy, k.kind, k.name, if k.kind == "tiers" { "vaults" } else { "to" }];
@@ -50,6 +51,20 @@ pub(super) fn ve6(case: &Case<'_>, out: &mut Findings<'_>) {
                     format!("Keys do not leave their region: write `kms-key` in `[vaults.{}]`.", vault.name),
                 );
             }
+            if encrypted(&p) && other_account && !elsewhere && !aws_backup && vault.kms_key.is_none() {
+                out.add(
+                    &path,
+                    &p.database.name,
+                    format!(
+                        "{} takes an encrypted source into another account without a key of it",
+                        k.label()
+                    ),
+                    format!(
+                        "The other account copies with a key of its own: write `kms-key` in `[vaults.{}]`.",
+                        vault.name
+                    ),
+                );
+            }
             if other_account && key.is_some_and(is_provider_key) {
                 out.add(
                     &path,
@@ -58,16 +73,20 @@ pub(super) fn ve6(case: &Case<'_>, out: &mut Findings<'_>) {
                     "Restore a snapshot under a key of your own first, and protect that database.",
                 );
             }
-            if elsewhere && other_account && !aws_backup && p.managed.engine.is_cluster() {
+            let between = |o: &Kept<'_>| {
+                let there = o.kind == "copies" && !o.site.is_aws_backup();
+                there && o.site.account == k.site.account && o.site.region == p.managed.region
+            };
+            let cluster = p.managed.engine.is_cluster();
+            if elsewhere && other_account && !aws_backup && cluster && !keeps.iter().any(between) {
                 out.add(
                     &path,
                     &p.database.name,
+                    format!("{} changes region and account in one step, which a copy does not", k.label()),
                     format!(
-                        "{} changes region and account in one step, which snapshots of {} clusters cannot",
-                        k.label(),
-                        p.managed.engine
+                        "Copy to a vault `snapshots://{}` of that account too: from there it goes on to {}.",
+                        p.managed.region, k.site.region
                     ),
-                    "Copy into the other region first, and from there into the other account.",
                 );
             }
         }

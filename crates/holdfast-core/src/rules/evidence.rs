@@ -4,7 +4,7 @@ use super::projection::{back, reach};
 use super::quota::standing;
 use super::{Case, Findings, zone};
 use crate::limits::Limit;
-use crate::policy::{DataClass, Drill, Span};
+use crate::policy::{DataClass, Drill, Span, VerifyLevel};
 use crate::time::Duration;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -16,11 +16,11 @@ fn age(now: Timestamp, then: Timestamp) -> Duration {
 pub(super) fn vw1(case: &Case<'_>, out: &mut Findings<'_>) {
     let most = case.policy.limits.span(Limit::VerifyMost);
     for d in case.policy.databases.values() {
-        let native = case.policy.plan_of(d).map(|p| p.verify.map(|v| v.every));
-        let managed = case.policy.managed_plan_of(d).map(|p| p.verify.as_ref().map(|v| v.every));
-        let Some(every) = native.or(managed) else { continue };
+        let native = case.policy.plan_of(d).map(|p| p.verify.map(|v| (v.level, v.every)));
+        let managed = case.policy.managed_plan_of(d).map(|p| p.verify.as_ref().map(|v| (v.level, v.every)));
+        let Some(wanted) = native.or(managed) else { continue };
         let path = ["policies", d.policy.as_str(), "verify"];
-        let Some(every) = every else {
+        let Some((level, every)) = wanted else {
             let hint = "Add `[policies.….verify]` with `level = \"L4\"` and `every = \"7d\"`: a backup that was never restored \
                         is a hope.";
             out.add(&path, &d.name, "nothing is ever verified", hint);
@@ -30,15 +30,38 @@ pub(super) fn vw1(case: &Case<'_>, out: &mut Findings<'_>) {
             let message = format!("points are verified every {every} only");
             out.add(&[&path[..], &["every"]].concat(), &d.name, message, format!("Write {most} or less."));
         }
-        if !case.looked() || d.managed.is_none() {
-            continue;
+        // L3 and L4 log in, and trust nobody without the provider's certificates.
+        if d.managed.as_ref().and_then(|m| m.connect.as_ref()).is_some_and(|c| c.ca_file.is_none()) {
+            out.add(
+                &["databases", d.name.as_str(), "connect"],
+                &d.name,
+                "`verify` ends before it begins: no root certificates are named",
+                "Write `ca-file` (AWS: global-bundle.pem of the RDS trust store), or always give --ca-file.",
+            );
         }
-        let last = case.observed.databases.get(&d.name).and_then(|s| s.last_verified);
-        let hint = format!("Run `holdfast verify {}`.", d.name);
-        match last.map(|t| age(case.now, t)) {
-            None => out.add(&path, &d.name, "no verification has succeeded yet", hint),
-            Some(a) if a > every => {
-                let message = format!("the last verification was {} ago", super::objectives::human(a));
+        // What could not be looked at is not known to lack anything.
+        let Some(seen) = case.observed.databases.get(&d.name).filter(|_| d.managed.is_some()) else {
+            continue;
+        };
+        let hint = match level {
+            VerifyLevel::L5 => {
+                "This version runs no L5: write `level = \"L4\"`, and run your own test beside it.".into()
+            }
+            _ => format!("Run `holdfast verify {}`.", d.name),
+        };
+        let ago = |t| super::objectives::human(age(case.now, t));
+        let lower = match seen.verified.below(level) {
+            Some((l, t)) => format!(": {l} was passed {} ago, and the policy wants {level}", ago(t)),
+            None => String::new(),
+        };
+        match seen.verified.at_least(level) {
+            None if lower.is_empty() => out.add(&path, &d.name, "no verification has succeeded yet", hint),
+            None => {
+                let message = format!("no verification of {level} has succeeded yet{lower}");
+                out.add(&path, &d.name, message, hint);
+            }
+            Some(t) if age(case.now, t) > every => {
+                let message = format!("the last verification of {level} was {} ago{lower}", ago(t));
                 out.add(&path, &d.name, message, hint);
             }
             Some(_) => {}
@@ -47,16 +70,14 @@ pub(super) fn vw1(case: &Case<'_>, out: &mut Findings<'_>) {
 }
 
 pub(super) fn vw2(case: &Case<'_>, out: &mut Findings<'_>) {
-    if !case.looked() {
-        return;
-    }
     let empty: BTreeMap<String, Drill> = BTreeMap::new();
     for d in case.policy.databases.values() {
         let native = case.policy.plan_of(d).map(|p| &p.drills);
         let drills = native.or_else(|| case.policy.managed_plan_of(d).map(|p| &p.drills)).unwrap_or(&empty);
+        let Some(seen) = case.observed.databases.get(&d.name) else { continue };
         for (name, drill) in drills {
             let zone = zone(&drill.timezone);
-            let done = case.observed.databases.get(&d.name).and_then(|s| s.drills.get(name)).copied();
+            let done = seen.drills.get(name).copied();
             // Overdue once the run after the last success has passed; of one that was never done, a whole interval.
             let pause = drill.schedule.longest_pause(&zone).unwrap_or(Duration(0));
             let overdue = match done {

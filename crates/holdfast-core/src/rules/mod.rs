@@ -21,7 +21,7 @@ mod sources;
 pub use deletion::{Deletion, may_delete};
 pub use money::{Estimate, estimate, monthly_cluster, monthly_copy, monthly_rds};
 pub use objectives::{Claim, Reach, claims, human, reaches};
-pub use observed::{Observed, SeenBucket, SeenDatabase, SeenRegion};
+pub use observed::{Observed, SeenBucket, SeenDatabase, SeenRegion, Verified};
 pub(crate) use projection::kept_at;
 
 use crate::policy::managed::{ManagedDatabase, VaultPlace};
@@ -93,7 +93,7 @@ pub(crate) const TABLE: &[(&str, &str, bool, Check)] = &[
     ("VW4", "not everything is in one region, account and key", false, copies::vw4),
     ("VW5", "a lock is one that nobody can remove", false, copies::vw5),
     ("VW6", "data lives as long as it must and not longer", false, evidence::vw6),
-    ("VW7", "schedules mean what they seem to", false, calendar::vw7),
+    ("VW7", "schedules mean what they seem to", true, calendar::vw7),
     ("VW8", "the bill is the expected one", false, money::vw8),
     ("VW9", "versioned buckets of exports let old versions go", true, evidence::vw9),
     ("VW10", "the provider does not ignore or fill in a setting", false, copies::vw10),

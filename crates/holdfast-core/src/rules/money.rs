@@ -76,7 +76,7 @@ fn price_of(engine: Engine) -> Price {
     match engine {
         Engine::Rds => Price::RdsBackup,
         Engine::Aurora => Price::AuroraBackup,
-        Engine::DocDb => Price::DocDbBackup,
+        Engine::DocumentDb => Price::DocDbBackup,
     }
 }
 
@@ -125,7 +125,7 @@ fn of(case: &Case<'_>, p: &Protected<'_>) -> Option<Estimate> {
                 let allowance = if home { size } else { 0.0 };
                 monthly_rds(chain(&points, size, change) + automated + whole, allowance, dollars)
             }
-            Engine::Aurora | Engine::DocDb if home => {
+            Engine::Aurora | Engine::DocumentDb if home => {
                 let old =
                     |t: &&Timestamp| (case.now.as_second() - t.as_second()) as f64 > pitr_days * 86_400.0;
                 let outside = points.iter().filter(old).count() as f64;
@@ -133,7 +133,7 @@ fn of(case: &Case<'_>, p: &Protected<'_>) -> Option<Estimate> {
                 monthly_cluster(size + days * change, days * size, outside, size, dollars)
             }
             // A copy is whole wherever it goes.
-            Engine::Aurora | Engine::DocDb => points.len() as f64 * size * dollars,
+            Engine::Aurora | Engine::DocumentDb => points.len() as f64 * size * dollars,
         };
         let what = if home { "backups" } else { "copies" };
         items.push((format!("{what} in {region}, {} points", points.len()), cost));

@@ -117,7 +117,9 @@ fn ways(case: &Case<'_>, p: &Protected<'_>, scenario: Scenario) -> Vec<Way> {
             Scenario::Deletion | Scenario::Corruption => out.push(to_a_second("point in time of the source")),
             // Automated backups outlive their source if they are told to and it can still be named.
             Scenario::Loss
-                if p.managed.engine != Engine::DocDb && pitr.keep_after_deletion && has_resource_id(p) =>
+                if p.managed.engine != Engine::DocumentDb
+                    && pitr.keep_after_deletion
+                    && has_resource_id(p) =>
             {
                 out.push(to_a_second("retained automated backups, by resource id"));
             }
@@ -225,7 +227,7 @@ fn advice(p: &Protected<'_>, scenario: Scenario) -> String {
             "Copy to another account, or to a vault of AWS Backup with a compliance lock, or write the objective that holds."
                 .into()
         }
-        Scenario::Loss if p.managed.engine == Engine::DocDb => {
+        Scenario::Loss if p.managed.engine == Engine::DocumentDb => {
             "Automated backups of DocumentDB die with the cluster: take snapshots more often, or write the objective that holds."
                 .into()
         }

@@ -1,7 +1,8 @@
 //! What was seen at the provider and in the evidence: [`Observed`], empty offline.
 
 use crate::id::DatabaseName;
-use crate::policy::managed::{DailyWindow, WeeklyWindow};
+use crate::managed::{DailyWindow, WeeklyWindow};
+use crate::policy::VerifyLevel;
 use crate::time::Duration;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -34,8 +35,7 @@ pub struct SeenDatabase {
     /// Slowest of the last ones.
     pub snapshot_duration: Option<Duration>,
     pub copy_duration: Option<Duration>,
-    /// The newest verification that succeeded.
-    pub last_verified: Option<Timestamp>,
+    pub verified: Verified,
     /// The newest success of each drill of the policy, by its name.
     pub drills: BTreeMap<String, Timestamp>,
     /// Measured restores: 95 of 100 were faster.
@@ -46,6 +46,28 @@ pub struct SeenDatabase {
     pub cost_last_month: Option<f64>,
 }
 
+/// The newest verification that succeeded, by the level that it reached. One of a lower level than the policy's is
+/// none for the policy: a login proves no content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verified(BTreeMap<VerifyLevel, Timestamp>);
+
+impl Verified {
+    pub fn add(&mut self, level: VerifyLevel, at: Timestamp) {
+        let newest = self.0.entry(level).or_insert(at);
+        *newest = at.max(*newest);
+    }
+
+    /// The newest that reached this level, or a higher one.
+    pub fn at_least(&self, level: VerifyLevel) -> Option<Timestamp> {
+        self.0.range(level..).map(|(_, at)| *at).max()
+    }
+
+    /// The newest that did not, and how far it came.
+    pub fn below(&self, level: VerifyLevel) -> Option<(VerifyLevel, Timestamp)> {
+        self.0.range(..level).map(|(l, at)| (*l, *at)).max_by_key(|(_, at)| *at)
+    }
+}
+
 /// What others have in a region, beside the snapshots of this policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SeenRegion {
@@ -53,6 +75,10 @@ pub struct SeenRegion {
     pub other_instance_snapshots: u32,
     /// The same of clusters.
     pub other_cluster_snapshots: u32,
+    /// What the account may have there, if the provider told; it counts more than any table.
+    pub instance_snapshot_quota: Option<u64>,
+    /// The same of clusters.
+    pub cluster_snapshot_quota: Option<u64>,
 }
 
 /// A bucket that exports go to.

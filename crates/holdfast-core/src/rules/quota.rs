@@ -36,10 +36,12 @@ pub(super) fn ve8(case: &Case<'_>, out: &mut Findings<'_>) {
             sums.entry(key).or_default().push(part);
         }
     }
-    let quota = case.policy.limits.get(Limit::ManualSnapshots);
+    let assumed = case.policy.limits.get(Limit::ManualSnapshots);
     for ((region, _, cluster), parts) in sums {
         let own: usize = parts.iter().map(|p| p.points).sum();
         let seen = case.observed.regions.get(region).copied().unwrap_or_default();
+        let told = if cluster { seen.cluster_snapshot_quota } else { seen.instance_snapshot_quota };
+        let quota = told.unwrap_or(assumed);
         let others =
             if cluster { seen.other_cluster_snapshots } else { seen.other_instance_snapshots } as usize;
         let total = own + others;

@@ -6,7 +6,8 @@ use crate::policy::managed::Engine;
 pub(super) fn ve14(case: &Case<'_>, out: &mut Findings<'_>) {
     for p in case.managed() {
         let Some(seen) = p.seen else { continue };
-        if p.plan.pitr.is_none() || p.managed.engine == Engine::DocDb || p.managed.resource_id.is_some() {
+        if p.plan.pitr.is_none() || p.managed.engine == Engine::DocumentDb || p.managed.resource_id.is_some()
+        {
             continue;
         }
         let name = p.database.name.as_str();
@@ -25,7 +26,7 @@ pub(super) fn ve14(case: &Case<'_>, out: &mut Findings<'_>) {
 }
 
 pub(super) fn ve15(case: &Case<'_>, out: &mut Findings<'_>) {
-    for p in case.managed().filter(|p| p.managed.engine == Engine::DocDb && p.plan.tiers.is_empty()) {
+    for p in case.managed().filter(|p| p.managed.engine == Engine::DocumentDb && p.plan.tiers.is_empty()) {
         out.add(
             &["policies", &p.database.policy, "pitr"],
             &p.database.name,

@@ -104,7 +104,7 @@ fn long(short: &str) -> &'static str {
 }
 
 /// `02:00`
-pub(crate) fn clock(s: &str) -> Option<(u32, u32)> {
+fn clock(s: &str) -> Option<(u32, u32)> {
     let (h, m) = s.split_once(':')?;
     let two =
         |t: &str| if t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit()) { t.parse().ok() } else { None };

@@ -17,7 +17,6 @@ mod cron;
 
 use crate::time::Duration;
 use calendar::Calendar;
-pub(crate) use calendar::clock;
 use cron::Cron;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;

@@ -61,25 +61,25 @@ pub struct Line {
 }
 
 impl Line {
-    fn ok(name: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn ok(name: &str, message: impl Into<String>) -> Self {
         Line { name: name.into(), status: Status::Ok, message: message.into(), hint: None }
     }
 
-    fn warn(name: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn warn(name: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Line { status: Status::Warn, ..Line::ok(name, message) }.hint(hint)
     }
 
-    fn fail(name: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn fail(name: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Line { status: Status::Fail, ..Line::ok(name, message) }.hint(hint)
     }
 
     /// A failed operation as a line; the error brings its own hint.
-    fn error(name: &str, status: Status, e: &crate::EngineError) -> Self {
+    pub(crate) fn error(name: &str, status: Status, e: &crate::EngineError) -> Self {
         Line { name: name.into(), status, message: explain(e), hint: e.hint() }
     }
 
     /// What to try when the error itself has no advice.
-    fn or_hint(self, hint: &str) -> Self {
+    pub(crate) fn or_hint(self, hint: &str) -> Self {
         Line { hint: self.hint.or_else(|| Some(hint.into())), ..self }
     }
 

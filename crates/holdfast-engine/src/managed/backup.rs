@@ -13,7 +13,7 @@
 
 use super::journal::{Ended, Operation, Outline};
 use super::wait::Answer;
-use super::{Managed, observed, operation};
+use super::{Managed, awaited, observed, operation};
 use crate::error::{EngineError, Result};
 use holdfast_core::managed::{
     Database, ErrorKind, NewSnapshot, Snapshot, SnapshotRef, Source, Tags, tags as keys,
@@ -112,9 +112,12 @@ pub async fn run(m: &Managed, request: &Request) -> Result<Report> {
     finish(m, op, false).await
 }
 
-/// The names of snapshots that are under way: nobody removes them.
-pub(super) fn under_way(outlines: &[Outline]) -> impl Iterator<Item = &str> {
-    outlines.iter().filter(|o| o.verb == VERB).filter_map(|o| o.state["snapshot"]["id"].as_str())
+/// Regions and names of snapshots that are under way: nobody removes them.
+pub(super) fn under_way(outlines: &[Outline]) -> impl Iterator<Item = (&str, &str)> {
+    outlines.iter().filter(|o| o.verb == VERB).filter_map(|o| {
+        let at = &o.state["snapshot"];
+        Some((at["region"].as_str()?, at["id"].as_str()?))
+    })
 }
 
 /// RDS takes 255 characters (API reference, CreateDBSnapshot), DocumentDB 63: a name that fits both.
@@ -150,16 +153,15 @@ fn tags(m: &Managed, request: &Request, database: &Database, now: Timestamp) -> 
 /// The source, once it can be backed up.
 async fn ready(m: &Managed) -> Result<Database> {
     let what = format!("source `{}`", m.source);
-    m.pace
-        .until(&what, &*m.monitor, async || {
-            let d = observed::look(m).await?.database;
-            if d.status.is_stopped() || d.status.is_deleting() {
-                return Ok(Answer::Failed(format!("it is `{}`: AWS takes no snapshot of it", d.status)));
-            }
-            let status = d.status.clone();
-            Ok(Answer::of(&status, None, d))
-        })
-        .await
+    let asked = m.pace.until(&what, &*m.monitor, async || {
+        let d = observed::look(m).await?.database;
+        if d.status.is_stopped() || d.status.is_deleting() {
+            return Ok(Answer::Failed(format!("it is `{}`: AWS takes no snapshot of it", d.status)));
+        }
+        let status = d.status.clone();
+        Ok(Answer::of(&status, None, d))
+    });
+    m.pace.before(&what, asked).await
 }
 
 async fn finish(m: &Managed, mut op: Operation<State>, resumed: bool) -> Result<Report> {
@@ -192,32 +194,39 @@ async fn finish(m: &Managed, mut op: Operation<State>, resumed: bool) -> Result<
 async fn steps(m: &Managed, op: &mut Operation<State>) -> Result<Snapshot> {
     let id = operation(op.id())?;
     let State { source, snapshot: at, tags, .. } = op.state().clone();
-    let what = format!("snapshot `{at}`");
+    let mut at = at;
     if op.state().next == Step::Create {
-        let new = NewSnapshot { id: at.id.clone(), tags };
-        m.pace
-            .until(&what, &*m.monitor, async || {
+        let mut more = free_names(&at.id);
+        loop {
+            let new = NewSnapshot { id: at.id.clone(), tags: tags.clone() };
+            let what = format!("snapshot `{at}`");
+            let asked = m.pace.until(&what, &*m.monitor, async || {
                 // Between our look and this call its own backup may have begun: that is waited for.
                 m.cloud.create_snapshot(&source, &new, &id).await.map(Answer::Ready)
-            })
-            .await
-            .map_err(explain)?;
+            });
+            match (asked.await, more.next()) {
+                (Ok(_), _) => break,
+                // A tier and a person may share a pattern, and its second. Ours of this operation is adopted, so
+                // this is another's; the next name is written down before it is asked for.
+                (Err(EngineError::Cloud(e)), Some(next)) if e.kind == ErrorKind::AlreadyExists => {
+                    m.monitor.info(format!("the name `{}` is taken: `{next}` instead", at.id));
+                    at.id = next;
+                    let named = at.clone();
+                    op.advance(Timestamp::now(), |s| s.snapshot = named)?;
+                }
+                (Err(e), _) => return Err(explain(e)),
+            }
+        }
         op.advance(Timestamp::now(), |s| s.next = Step::Wait)?;
     }
-    let done = m
-        .pace
-        .until(&what, &*m.monitor, async || {
-            let s = m.cloud.snapshot(&at).await?;
-            let (status, percent) = (s.status.clone(), s.percent);
-            Ok(Answer::of(&status, Some(percent), s))
-        })
-        .await;
-    if let Err(EngineError::Failed { .. }) = &done
-        && m.cloud.snapshot(&at).await.is_ok_and(|s| s.status.is_failed())
-    {
-        m.cloud.delete_snapshot(&at).await?;
-    }
-    done
+    awaited::snapshot(m, &format!("snapshot `{at}`"), &at).await
+}
+
+/// Further names, short enough.
+fn free_names(id: &str) -> impl Iterator<Item = String> + use<> {
+    let stem: String = id.chars().take(NAME_MAX - 2).collect();
+    let stem = stem.trim_end_matches('-').to_string();
+    (2..=9).map(move |n| format!("{stem}-{n}"))
 }
 
 fn explain(e: EngineError) -> EngineError {

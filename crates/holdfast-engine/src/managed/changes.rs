@@ -11,7 +11,7 @@ use crate::error::{EngineError, Result};
 use holdfast_core::managed::{Change, ChangeLog};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,12 +19,16 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub struct ChangeFile {
     file: Mutex<File>,
+    /// Of what is done with other credentials than the database's.
+    account: Option<String>,
 }
 
 impl ChangeFile {
     pub fn open(state_dir: &Path) -> Result<Self> {
         let path = state_dir.join("changes.log");
         let open = || {
+            // The first look from a new host, on the worst day, needs no set-up.
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
             let mut file =
                 std::fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
             let mut last = [0];
@@ -34,13 +38,20 @@ impl ChangeFile {
             Ok(file)
         };
         let file = open().map_err(EngineError::io("open", &path))?;
-        Ok(ChangeFile { file: Mutex::new(file) })
+        Ok(ChangeFile { file: Mutex::new(file), account: None })
+    }
+
+    /// For changes in the account of a vault: each line says so.
+    #[must_use]
+    pub fn of_account(self, account: Option<String>) -> Self {
+        ChangeFile { account, ..self }
     }
 }
 
 impl ChangeLog for ChangeFile {
     fn record(&self, change: &Change) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(change)?;
+        let account = change.account.clone().or_else(|| self.account.clone());
+        let mut line = serde_json::to_vec(&Change { account, ..change.clone() })?;
         line.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         // One write: another process may append as well.
@@ -60,6 +71,7 @@ mod tests {
         let change = Change {
             at: jiff::Timestamp::UNIX_EPOCH,
             region: None,
+            account: None,
             action: "rds:CreateDBSnapshot".into(),
             resource: "shop-1".into(),
             operation: Some("op".into()),
@@ -76,5 +88,9 @@ mod tests {
         for i in [0, 2] {
             assert_eq!(serde_json::from_str::<Change>(lines[i]).unwrap(), change);
         }
+        let there = ChangeFile::open(dir.path()).unwrap().of_account(Some("210987654321".into()));
+        there.record(&change).unwrap();
+        let last = std::fs::read_to_string(&path).unwrap();
+        assert!(last.lines().last().unwrap().contains("\"account\":\"210987654321\""), "{last}");
     }
 }

@@ -1,23 +1,27 @@
-//! Snapshots in another region, with a key of that region.
+//! Snapshots in another region or account, with a key of that place.
 //!
 //! [`plan`] compares what Holdfast made of a database here with what the target has, by tags; [`run`] starts what
 //! is missing, a few at a time, and waits for each. Oldest first: a copy after the first is incremental where the
 //! provider knows its predecessor there (provider rules §5b).
 //!
+//! What another account needs for it is in [`super::copy_abroad`].
+//!
 //! A snapshot whose copy is under way is not removed ([`super::expire`]): AWS would let the copy fail.
 //!
 //! Crash: names are in the journal before anything is created. The same command goes on with what was begun.
 
+use super::abroad::{Gate, Gates, account_of};
+use super::copy_abroad::{self, Guest};
 use super::expire::goes;
 use super::journal::{Ended, Operation, Outline};
-use super::names::copy_name;
+use super::names::{copy_name, copy_name_abroad};
 use super::tiers::ByTier;
 use super::wait::Answer;
-use super::{Managed, operation};
+use super::{Managed, awaited, lineage, operation};
 use crate::error::{EngineError, Result};
 use futures::{StreamExt as _, stream};
 use holdfast_core::managed::{
-    Region, Snapshot, SnapshotCopy, SnapshotFilter, SnapshotKind, SnapshotRef, Source, tags as keys,
+    Region, Snapshot, SnapshotCopy, SnapshotFilter, SnapshotKind, SnapshotRef, tags as keys,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,6 +34,15 @@ const AT_ONCE: usize = 4;
 #[derive(Debug, Clone, Serialize)]
 pub struct Target {
     pub region: Region,
+    /// In another account.
+    #[serde(serialize_with = "account_only", rename = "account", skip_serializing_if = "Option::is_none")]
+    pub abroad: Option<Gate>,
+    /// Where the originals are: the source's region; of a vault in another account and another region, the copies
+    /// that another vault of that account has in the source's region.
+    pub second: bool,
+    /// Of such a one: the policy has that other vault.
+    #[serde(skip)]
+    pub between: bool,
     /// In that region; must be given for what is encrypted and crosses regions.
     pub key: Option<String>,
     /// RDS: the option group there, if the source has one of its own.
@@ -39,6 +52,10 @@ pub struct Target {
     /// What the target would let go at once is not sent there.
     #[serde(skip)]
     pub rules: Option<ByTier>,
+}
+
+fn account_only<S: serde::Serializer>(gate: &Option<Gate>, s: S) -> Result<S::Ok, S::Error> {
+    gate.as_ref().map(|g| &g.account).serialize(s)
 }
 
 /// One copy to be made.
@@ -63,25 +80,23 @@ pub struct Plan {
     pub transfer_gib: u64,
 }
 
-impl Plan {
-    /// How much younger the newest here is: the loss if this region is lost now, beside what the newest lacks.
-    pub fn behind(&self) -> Option<jiff::SignedDuration> {
-        Some(self.newest_here?.duration_since(self.newest_there?))
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Step {
+pub(super) enum Step {
+    /// With another account.
+    Share,
     Create,
     Wait,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct State {
-    copy: SnapshotCopy,
-    from: SnapshotRef,
-    next: Step,
+pub(super) struct State {
+    pub copy: SnapshotCopy,
+    pub from: SnapshotRef,
+    pub next: Step,
+    /// Of a copy that another account makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
 }
 
 /// Which snapshots: all that the target lacks, or one.
@@ -93,13 +108,33 @@ pub struct Which {
     pub since: Option<Timestamp>,
 }
 
+/// Whether the source's region has a finished snapshot of this database, of that name, that Holdfast made.
+pub async fn has(m: &Managed, id: &str) -> Result<bool> {
+    Ok(ours(m, &m.source.region).await?.iter().any(|s| s.at.id == id))
+}
+
 /// Compares both sides. Makes no change.
+///
+/// # Errors
+/// What the provider would refuse; a target in another account and another region, with no place between.
 pub async fn plan(m: &Managed, target: &Target, which: &Which) -> Result<Plan> {
-    let here = ours(m, &m.source.region).await?;
-    let there = ours(m, &target.region).await?;
-    let copied = |s: &Snapshot| there.iter().any(|t| t.tags.get(keys::COPY_OF) == Some(s.arn.as_str()));
+    if let (Some(gate), true, false) = (&target.abroad, target.second, target.between) {
+        let (account, region, home) = (&gate.account, &target.region, &m.source.region);
+        return Err(EngineError::refused(
+            format!(
+                "this goes to account {account} and to {region} at once, and a copy changes one of the two"
+            ),
+            format!(
+                "copy to a vault `snapshots://{home}` of account {account} too: from there it goes on to {region}; or \
+                 let AWS Backup copy it, to a vault `aws-backup://{region}/NAME` of that account"
+            ),
+        ));
+    }
+    let (here, there) = both(m, target).await?;
+    let copied = |s: &Snapshot| there.iter().any(|t| t.of_original(keys::COPY_OF) == Some(original(s)));
+    let named = |s: &Snapshot, id: &str| original(s).rsplit(':').next() == Some(id);
     if let Some(id) = &which.only
-        && !here.iter().any(|s| &s.at.id == id)
+        && !here.iter().any(|s| named(s, id))
     {
         return Err(EngineError::not_found(
             format!("`{}` has no finished snapshot `{id}` in {} that holdfast made", m.name, m.source.region),
@@ -109,14 +144,14 @@ pub async fn plan(m: &Managed, target: &Target, which: &Which) -> Result<Plan> {
     let same_region = target.region == m.source.region;
     let mut missing: Vec<Missing> = Vec::new();
     let mut newest_here = None;
-    for s in here.into_iter().filter(|s| s.tags.get(keys::COPY_OF).is_none()) {
+    for s in here.into_iter().filter(|s| s.is_our_copy() == target.second) {
         newest_here = newest_here.max(moment(&s));
         let tier = s.tags.get(keys::TIER);
         let of = target.of.as_ref().is_none_or(|of| tier.is_some_and(|t| of.iter().any(|o| o == t)));
         if which.only.is_none() && !of {
             continue;
         }
-        let wanted = which.only.as_ref().is_none_or(|id| *id == s.at.id)
+        let wanted = which.only.as_ref().is_none_or(|id| named(&s, id))
             && which.since.is_none_or(|t| moment(&s).is_some_and(|m| m >= t));
         if !wanted || copied(&s) {
             continue;
@@ -130,11 +165,11 @@ pub async fn plan(m: &Managed, target: &Target, which: &Which) -> Result<Plan> {
                 "set kms-key on the vault of that region in the policy",
             ));
         }
-        let to = SnapshotRef {
-            region: target.region.clone(),
-            id: copy_name(&s.at.id, same_region),
-            ..s.at.clone()
+        let id = match (&target.abroad, account_of(&s.arn)) {
+            (Some(_), Some(from)) if !target.second => copy_name_abroad(&s.at.id, from),
+            _ => copy_name(&s.at.id, same_region),
         };
+        let to = SnapshotRef { region: target.region.clone(), id, ..s.at.clone() };
         missing.push(Missing { from: s, to });
     }
     missing.sort_by_key(|c| moment(&c.from));
@@ -142,10 +177,18 @@ pub async fn plan(m: &Managed, target: &Target, which: &Which) -> Result<Plan> {
         let gone = goes(there.iter().chain(missing.iter().map(|c| &c.from)), rules, Timestamp::now());
         missing.retain(|c| !gone.contains(&c.from.arn));
     }
-    let newest_there = there.iter().filter(|s| s.tags.get(keys::COPY_OF).is_some()).filter_map(moment).max();
+    if let (Some(gate), false, false) = (&target.abroad, target.second, missing.is_empty()) {
+        let from: Vec<&Snapshot> = missing.iter().map(|c| &c.from).collect();
+        copy_abroad::check(m, gate, &gate.enter().await?, &from, target.key.as_deref()).await?;
+    }
+    let newest_there = there.iter().filter(|s| s.is_our_copy()).filter_map(moment).max();
     let begun = m.journal.unfinished(Some(VERB), Some(m.name.as_str()))?;
-    let under_way =
-        begun.iter().filter(|o| o.state["copy"]["to"]["region"] == target.region.as_str()).count();
+    let account = target.abroad.as_ref().map(|g| g.account.as_str());
+    let same = |o: &&Outline| {
+        o.state["copy"]["to"]["region"] == target.region.as_str()
+            && o.state["guest"]["account"].as_str() == account
+    };
+    let under_way = begun.iter().filter(same).count();
     let transfer_gib = match same_region {
         true => 0,
         false => missing.iter().map(|c| u64::from(c.from.size_gib)).sum(),
@@ -162,31 +205,57 @@ pub struct Report {
 }
 
 /// Finishes what was begun, then makes what the plan lists. One that fails keeps no other.
-pub async fn run(m: &Managed, plan: &Plan) -> Result<Report> {
+///
+/// `gates`: into the accounts of the policy's vaults, also those that an earlier run had begun to copy to.
+pub async fn run(m: &Managed, plan: &Plan, gates: &Gates) -> Result<Report> {
     let _lock = m.state.lock_run(&m.name)?;
-    let mut ops: Vec<Operation<State>> = Vec::new();
-    for outline in m.journal.unfinished(Some(VERB), Some(m.name.as_str()))? {
-        ops.push(m.journal.resume(outline)?);
-    }
+    let mut ops = begun(m)?;
     for c in &plan.missing {
-        if ops.iter().any(|op| op.state().copy.to == c.to) {
+        let gate = plan.target.abroad.as_ref();
+        let same = |op: &Operation<State>| {
+            let guest = op.state().guest.as_ref().map(|g| &g.account);
+            op.state().copy.to == c.to && guest == gate.map(|g| &g.account)
+        };
+        if ops.iter().any(same) {
             continue;
         }
         let copy = SnapshotCopy {
             from_arn: c.from.arn.clone(),
             from_region: c.from.at.region.clone(),
             to: c.to.clone(),
-            key: plan.target.key.clone(),
+            key: plan.target.key.clone().filter(|_| c.from.encrypted || !m.source.engine.is_cluster()),
+            // They are another account's business, and ours are given.
             copy_tags: false,
             tags: copy_tags(&c.from),
             option_group: plan.target.option_group.clone(),
         };
-        let state = State { copy, from: c.from.at.clone(), next: Step::Create };
+        let (next, shared) = match (gate, plan.target.second) {
+            (Some(_), false) => (Step::Share, None),
+            _ => (Step::Create, Some(false)),
+        };
+        let guest = gate.map(|g| Guest { vault: g.vault.clone(), account: g.account.clone(), shared });
+        let state = State { copy, from: c.from.at.clone(), next, guest };
         ops.push(m.journal.begin(VERB, m.name.as_str(), Timestamp::now(), state)?);
     }
+    all(m, gates, ops).await
+}
+
+/// Only finishes what was begun: a share that a killed run left is taken back, whether there is anything to copy or
+/// not.
+pub async fn go_on(m: &Managed, gates: &Gates) -> Result<Report> {
+    let _lock = m.state.lock_run(&m.name)?;
+    all(m, gates, begun(m)?).await
+}
+
+fn begun(m: &Managed) -> Result<Vec<Operation<State>>> {
+    let found = m.journal.unfinished(Some(VERB), Some(m.name.as_str()))?;
+    found.into_iter().map(|outline| m.journal.resume(outline)).collect()
+}
+
+async fn all(m: &Managed, gates: &Gates, ops: Vec<Operation<State>>) -> Result<Report> {
     let mut report = Report::default();
     let mut worst = None;
-    let mut running = stream::iter(ops).map(|op| finish(m, op)).buffer_unordered(AT_ONCE);
+    let mut running = stream::iter(ops).map(|op| finish(m, gates, op)).buffer_unordered(AT_ONCE);
     while let Some((id, result)) = running.next().await {
         match result {
             Ok(s) => report.arrived.push(s),
@@ -205,52 +274,92 @@ pub async fn run(m: &Managed, plan: &Plan) -> Result<Report> {
 }
 
 /// The snapshots that copies are made from just now: removing one would let its copy fail.
-pub(super) fn in_use(outlines: &[Outline]) -> impl Iterator<Item = &str> {
-    outlines.iter().filter(|o| o.verb == VERB).filter_map(|o| o.state["from"]["id"].as_str())
+/// Region and name: a copy elsewhere has the same name.
+pub(super) fn in_use(outlines: &[Outline]) -> impl Iterator<Item = (&str, &str)> {
+    outlines.iter().filter(|o| o.verb == VERB).filter_map(|o| {
+        let from = &o.state["from"];
+        Some((from["region"].as_str()?, from["id"].as_str()?))
+    })
 }
 
 /// When the data was as the snapshot shows it.
 pub fn moment(s: &Snapshot) -> Option<Timestamp> {
-    s.tags.get(keys::TAKEN).and_then(|t| t.parse().ok()).or(s.taken).or(s.created)
+    s.of_original(keys::TAKEN).and_then(|t| t.parse().ok()).or(s.taken).or(s.created)
+}
+
+/// The ARN of what it shows: its own, or that of its original.
+fn original(s: &Snapshot) -> &str {
+    s.of_original(keys::COPY_OF).unwrap_or(&s.arn)
+}
+
+/// What there is to copy from, and what the target has.
+async fn both(m: &Managed, target: &Target) -> Result<(Vec<Snapshot>, Vec<Snapshot>)> {
+    let Some(gate) = &target.abroad else {
+        return Ok((ours(m, &m.source.region).await?, ours(m, &target.region).await?));
+    };
+    let own = ours(m, &m.source.region).await?;
+    let account = own.iter().find_map(|s| account_of(&s.arn));
+    let there = m.through(gate.enter().await?);
+    // Without any snapshot here the account is not known, and nothing is missing there either.
+    let found = ours_abroad(m, &there, &target.region, account).await?;
+    match target.second {
+        true => Ok((ours_abroad(m, &there, &m.source.region, account).await?, found)),
+        false => Ok((own, found)),
+    }
 }
 
 /// Finished snapshots that Holdfast made of this database, in one region.
 pub(super) async fn ours(m: &Managed, region: &Region) -> Result<Vec<Snapshot>> {
-    let filter = SnapshotFilter { kind: Some(SnapshotKind::Manual), ..SnapshotFilter::default() };
-    let mut all = m.cloud.snapshots(m.source.engine, region, &filter).await?;
-    all.retain(|s| is_ours(s, m.name.as_str(), &m.source) && s.status.is_available());
+    let mut all = finished(m, region).await?;
+    let lineage = lineage::of(m).await;
+    all.retain(|s| lineage.made(s, m.name.as_str(), &m.source));
     Ok(all)
 }
 
-/// Made by Holdfast, of this very database: another policy may have one of the same name, of another source, in the
-/// same account. After a cutover to another identifier the old one's snapshots are nobody's: they stay.
-pub(super) fn is_ours(s: &Snapshot, name: &str, source: &Source) -> bool {
-    let region = s.tags.get(keys::COPY_FROM_REGION).unwrap_or(s.at.region.as_str());
-    s.tags.is_ours()
-        && s.tags.get(keys::DATABASE) == Some(name)
-        && s.at.engine == source.engine
-        && s.source_id == source.id
-        && region == source.region.as_str()
+/// The same of copies in another account. `m` is the database in its own: nobody else knows its lineage.
+pub(super) async fn ours_abroad(
+    m: &Managed,
+    there: &Managed,
+    region: &Region,
+    account: Option<&str>,
+) -> Result<Vec<Snapshot>> {
+    let mut all = finished(there, region).await?;
+    let lineage = lineage::of(m).await;
+    all.retain(|s| lineage.made_abroad(s, m.name.as_str(), &m.source, account));
+    Ok(all)
+}
+
+async fn finished(m: &Managed, region: &Region) -> Result<Vec<Snapshot>> {
+    let filter = SnapshotFilter { kind: Some(SnapshotKind::Manual), ..SnapshotFilter::default() };
+    let mut all = m.cloud.snapshots(m.source.engine, region, &filter).await?;
+    all.retain(|s| s.status.is_available());
+    Ok(all)
 }
 
 fn copy_tags(from: &Snapshot) -> holdfast_core::managed::Tags {
-    // The operation is this copy's own, and nobody has restored it yet; AWS's are its own business.
+    // Operation and mark are this copy's own, and nobody has restored it yet; AWS's are its own business.
     let mut tags: holdfast_core::managed::Tags = from
         .tags
         .iter()
-        .filter(|(k, _)| ![keys::OPERATION, keys::VERIFIED].contains(k) && !k.starts_with("aws:"))
+        .filter(|(k, _)| {
+            ![keys::OPERATION, keys::SNAPSHOT, keys::VERIFIED].contains(k) && !k.starts_with("aws:")
+        })
         .collect();
-    tags.set(keys::COPY_OF, &from.arn);
-    tags.set(keys::COPY_FROM_REGION, from.at.region.as_str());
+    tags.set(keys::COPY_OF, original(from));
+    let region = from.of_original(keys::COPY_FROM_REGION).unwrap_or(from.at.region.as_str());
+    tags.set(keys::COPY_FROM_REGION, region);
     if let Some(t) = moment(from) {
         tags.set(keys::TAKEN, &t.to_string());
     }
     tags
 }
 
-async fn finish(m: &Managed, mut op: Operation<State>) -> (String, Result<Snapshot>) {
+async fn finish(m: &Managed, gates: &Gates, mut op: Operation<State>) -> (String, Result<Snapshot>) {
     let id = op.state().from.id.clone();
-    let result = steps(m, &mut op).await;
+    let result = match op.state().guest.clone() {
+        Some(guest) => copy_abroad::steps(m, gates, &mut op, &guest).await,
+        None => steps(m, &mut op).await,
+    };
     let ended = match &result {
         Ok(_) => Some(Ended::Succeeded),
         Err(e) if e.goes_on() => None,
@@ -271,18 +380,5 @@ async fn steps(m: &Managed, op: &mut Operation<State>) -> Result<Snapshot> {
             .await?;
         op.advance(Timestamp::now(), |s| s.next = Step::Wait)?;
     }
-    let done = m
-        .pace
-        .until(&what, &*m.monitor, async || {
-            let s = m.cloud.snapshot(&copy.to).await?;
-            let (status, percent) = (s.status.clone(), s.percent);
-            Ok(Answer::of(&status, Some(percent), s))
-        })
-        .await;
-    if let Err(EngineError::Failed { .. }) = &done
-        && m.cloud.snapshot(&copy.to).await.is_ok_and(|s| s.status.is_failed())
-    {
-        m.cloud.delete_snapshot(&copy.to).await?;
-    }
-    done
+    awaited::snapshot(m, &what, &copy.to).await
 }

@@ -9,16 +9,22 @@
 //! not `available` counts for nothing and is left alone. A snapshot that a copy is made from stays until the copy
 //! has arrived.
 //!
+//! In another account the same holds of copies whose originals are of this database's account ([`super::abroad`]):
+//! they are looked at and removed with the credentials of that vault.
+//!
 //! Crash: every removal stands by itself; the next run decides again from what is there.
 
-use super::copy::{in_use, moment, ours};
-use super::tiers::ByTier;
-use super::{Managed, backup};
+use super::abroad::Gates;
+use super::copy::{in_use, moment, ours, ours_abroad};
+use super::tiers::{ByTier, Site};
+use super::{Managed, backup, verify};
 use crate::error::{EngineError, Result};
-use holdfast_core::managed::{Region, Snapshot, tags as keys};
-use holdfast_core::retention::{Candidate, Reason, decide};
+use holdfast_core::managed::{Region, Snapshot, Tags, tags as keys};
+use holdfast_core::retention::{Candidate, Reason, decide, keep_until};
+use holdfast_core::time::short;
 use holdfast_core::{ClusterId, Lsn, RunId, TimelineId};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -39,6 +45,10 @@ pub struct Line {
 #[derive(Debug)]
 pub struct Plan {
     pub region: Region,
+    /// Of the vault there, if it is another one's.
+    pub account: Option<String>,
+    /// The database as it is worked on there.
+    there: Managed,
     /// Newest first.
     pub lines: Vec<Line>,
 }
@@ -49,13 +59,44 @@ impl Plan {
     }
 }
 
-/// Decides about what Holdfast made of this database in one region. Makes no change.
-pub async fn plan(m: &Managed, region: &Region, rules: &ByTier, now: Timestamp) -> Result<Plan> {
-    let all = ours(m, region).await?;
+/// Decides about what Holdfast made of this database in one place. Makes no change.
+///
+/// # Errors
+/// The place cannot be seen; of another account, whose copies they are is not known.
+pub async fn plan(m: &Managed, gates: &Gates, site: &Site, rules: &ByTier, now: Timestamp) -> Result<Plan> {
+    let region = &site.region;
+    let (there, all) = match &site.account {
+        None => (m.clone(), ours(m, region).await?),
+        Some(account) => {
+            let gate = gates.into_account(account, Some(region)).ok_or_else(|| {
+                EngineError::refused(
+                    format!("nobody gets into account {account}"),
+                    "see [vaults] in the policy",
+                )
+            })?;
+            let Some(own) = gates.own.as_deref() else {
+                return Err(EngineError::refused(
+                    format!(
+                        "the account of `{}` is not known: which copies in {account} are its is open",
+                        m.name
+                    ),
+                    format!("write `account` into [databases.{}]", m.name),
+                ));
+            };
+            let there = m.through(gate.enter().await?);
+            let all = ours_abroad(m, &there, region, Some(own)).await?;
+            (there, all)
+        }
+    };
     let outlines = m.journal.unfinished(None, Some(m.name.as_str()))?;
+    let here = |(at, _): &(&str, &str)| *at == region.as_str();
     let busy: HashMap<&str, &str> = in_use(&outlines)
-        .map(|id| (id, "a copy of it is under way"))
-        .chain(backup::under_way(&outlines).map(|id| (id, "it is being made")))
+        .filter(here)
+        .map(|(_, id)| (id, "a copy of it is under way"))
+        .chain(
+            verify::in_use(&outlines).filter(here).map(|(_, id)| (id, "a verification of it is under way")),
+        )
+        .chain(backup::under_way(&outlines).filter(here).map(|(_, id)| (id, "it is being made")))
         .collect();
     let verdicts = verdicts(all.iter(), rules, now);
     let lines = all.into_iter().map(|snapshot| {
@@ -63,19 +104,42 @@ pub async fn plan(m: &Managed, region: &Region, rules: &ByTier, now: Timestamp) 
         match (verdicts.get(&snapshot.arn), snapshot.tags.get(keys::TIER)) {
             (Some((keep, reasons)), _) => Line { keep: *keep, reasons: reasons.clone(), stays, snapshot },
             (None, Some(tier)) => {
-                let why = format!("the policy has no tier `{tier}` any more: name it to remove it");
+                let why = format!(
+                    "the policy has no tier `{tier}` any more, so no rule lets it go: write the tier again, or delete \
+                     it at the provider"
+                );
                 Line { keep: true, reasons: Vec::new(), stays: stays.or(Some(why)), snapshot }
             }
             (None, None) => {
-                let over = snapshot.tags.expires().is_some_and(|t| t <= now);
-                let by_hand = (!over).then(|| "made by hand: no rule lets it go".to_string());
-                Line { keep: !over, reasons: Vec::new(), stays: stays.or(by_hand), snapshot }
+                let by_hand = by_hand(&snapshot.tags, now);
+                Line { keep: by_hand.is_some(), reasons: Vec::new(), stays: stays.or(by_hand), snapshot }
             }
         }
     });
     let mut lines: Vec<Line> = lines.collect();
     lines.sort_by_key(|l| std::cmp::Reverse(moment(&l.snapshot)));
-    Ok(Plan { region: region.clone(), lines })
+    // Whoever asked for a snapshot of a month did not ask for none: the last one may be all that is left of a
+    // database that somebody deleted.
+    if let Some(newest) = lines.first_mut().filter(|l| !l.keep && l.stays.is_none()) {
+        newest.stays = Some("it is the newest that there is here: holdfast removes no last one".into());
+    }
+    Ok(Plan { region: region.clone(), account: site.account.clone(), there, lines })
+}
+
+/// Why what a person made stays, if it does: a `keep-until` is stronger than its end of life, which is stronger
+/// than none.
+fn by_hand(tags: &Tags, now: Timestamp) -> Option<String> {
+    let asked = tags.get("keep-until").or_else(|| tags.get("holdfast:keep-until"));
+    match asked.map(|text| (text, keep_until(text, &TimeZone::UTC))) {
+        Some((text, None)) => return Some(format!("its tag keep-until `{text}` is not a date")),
+        Some((_, Some(until))) if until > now => return Some(format!("tag keep-until {}", short(until))),
+        _ => {}
+    }
+    match tags.expires() {
+        Some(end) if end <= now => None,
+        Some(end) => Some(format!("made by hand, kept until {}", short(end))),
+        None => Some("made by hand: no rule lets it go".into()),
+    }
 }
 
 /// By ARN, of what tiers made that have rules: whether it stays, and why. Each tier for itself.
@@ -121,14 +185,15 @@ pub async fn apply(m: &Managed, plan: &Plan) -> Result<Report> {
         if m.monitor.cancelled() {
             return Err(EngineError::Cancelled);
         }
-        // A copy of it may have begun since the plan was made.
+        // A copy or a verification of it may have begun since the plan was made.
         let begun = m.journal.unfinished(None, Some(m.name.as_str()))?;
-        if in_use(&begun).any(|id| id == line.snapshot.at.id) {
+        let this = (plan.region.as_str(), line.snapshot.at.id.as_str());
+        if in_use(&begun).chain(verify::in_use(&begun)).any(|busy| busy == this) {
             continue;
         }
         let id = line.snapshot.at.id.clone();
         m.monitor.phase(&format!("removing snapshot `{id}` in {}", plan.region));
-        match m.cloud.delete_snapshot(&line.snapshot.at).await {
+        match plan.there.cloud.delete_snapshot(&line.snapshot.at).await {
             Ok(()) => report.removed.push(id),
             Err(e) => report.failed.push((id, e.to_string())),
         }
@@ -164,7 +229,7 @@ fn candidate(s: &Snapshot) -> Candidate {
         generation: 1,
         size_bytes: u64::from(s.size_gib) << 30,
         partial: false,
-        verified: s.tags.get(keys::VERIFIED).and_then(|t| t.parse().ok()),
+        verified: s.tags.verified().map(|(at, _)| at),
         trusted: true,
         tags: tags.collect(),
         timeline_history: Vec::new(),

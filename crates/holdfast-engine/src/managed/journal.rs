@@ -16,7 +16,8 @@
 //! Crash: a process that is killed leaves its file, and the same command goes on with it. A step is taken
 //! at least once, so each must bear being taken twice: names are in the record before anything is created
 //! under them, and "exists already", with the operation's own tag on it, is success.
-//! An operation belongs to one process at a time: the run lock of its database ([`crate::state::State::lock_run`]).
+//! An operation belongs to one process at a time: the run lock of its database ([`crate::state::State::lock_run`]),
+//! of a verification its own ([`crate::state::State::lock_verify`]).
 
 use crate::error::{EngineError, Result};
 use crate::state::write_atomic;

@@ -2,18 +2,24 @@
 //!
 //! | verb | file |
 //! |---|---|
+//! | bring the settings at the provider to the policy | [`apply`] |
 //! | take a snapshot and wait for it | [`backup`] |
-//! | bring snapshots to another region | [`copy`] |
+//! | a recovery point in a vault of AWS Backup, waited for | [`backup_job`] |
+//! | bring snapshots to another region or account | [`copy`]; recovery points of AWS Backup: [`copy_job`] |
+//! | who gets into other accounts | [`abroad`] |
 //! | what there is, in all regions | [`holdings`] |
 //! | what the rules keep, and removing the rest | [`expire`] |
 //! | make a new database of what was kept | [`restore`] |
 //! | show that it can be restored, and what is in it | [`verify`] |
 //! | remove what is past its end of life | [`reap`] |
-//! | which way out of an incident | [`recover`] |
+//! | which way out of an incident | [`recover`]; taking one: [`recovery`]; how long it took before: [`measured`] |
 //! | the application to another database, and back | [`cutover`] |
 //! | deleting what was replaced, with a last snapshot | [`retire`] |
 //! | what the policy says, per region | [`tiers`] |
+//! | which databases one has been | [`lineage`] |
+//! | since when a tier should make points | `expected` |
 //! | the record of all changes | [`changes`] |
+//! | what could go wrong, from one look | [`doctor`], [`look`] |
 //!
 //! The provider does the work, behind the ports of [`holdfast_core::managed`]; here is the order of the steps,
 //! what is checked before each, and what is left if one fails. Every verb is an operation in the
@@ -22,17 +28,31 @@
 //! What Holdfast made is known by its tags ([`holdfast_core::managed::tags`]), never by its name: nobody
 //! else's snapshot is counted or removed.
 
+pub mod abroad;
+pub mod apply;
+mod awaited;
 pub mod backup;
+pub mod backup_job;
+pub mod backup_role;
 pub mod changes;
 pub mod copy;
+mod copy_abroad;
+pub mod copy_job;
 pub mod cutover;
+pub mod doctor;
+mod expected;
 pub mod expire;
 pub mod holdings;
+pub mod identity;
 pub mod journal;
+pub mod lineage;
+pub mod look;
+pub mod measured;
 pub mod names;
 pub mod observed;
 pub mod reap;
 pub mod recover;
+pub mod recovery;
 mod remove;
 pub mod restore;
 pub mod retire;
@@ -45,7 +65,7 @@ pub mod wait;
 use crate::context::Context;
 use crate::error::{EngineError, Result};
 use crate::state::State;
-use holdfast_core::managed::{Cloud, Operation as OperationName, Source};
+use holdfast_core::managed::{Cloud, DocumentServers, Operation as OperationName, Source};
 use holdfast_core::{DatabaseName, Monitor};
 use journal::Journal;
 use std::sync::Arc;
@@ -61,6 +81,8 @@ pub struct Managed {
     pub state: State,
     pub monitor: Arc<dyn Monitor>,
     pub pace: Pace,
+    /// For looking into copies of DocumentDB; `None` in a build without the driver.
+    pub documents: Option<Arc<dyn DocumentServers>>,
 }
 
 impl Managed {
@@ -76,7 +98,20 @@ impl Managed {
             state: ctx.state.clone(),
             monitor: ctx.monitor.clone(),
             pace,
+            documents: None,
         })
+    }
+
+    /// The same database, seen and worked on with other credentials: in the account of a vault.
+    #[must_use]
+    pub fn through(&self, cloud: Arc<dyn Cloud>) -> Self {
+        Managed { cloud, ..self.clone() }
+    }
+
+    /// With a driver for DocumentDB.
+    #[must_use]
+    pub fn with_documents(self, documents: Option<Arc<dyn DocumentServers>>) -> Self {
+        Managed { documents, ..self }
     }
 }
 

@@ -5,28 +5,29 @@
 //!
 //! | carries | is removed |
 //! |---|---|
-//! | no tag of Holdfast's operations | never |
+//! | no tag of Holdfast's operations; of a database: not its own name | never |
 //! | no end of life, or one that cannot be read | never (the second is told) |
 //! | an end of life that is over | yes |
 //! | an end of life to come, by a verification that this host knows to have ended | yes |
 //! | a state (`quarantine`) | never: its deletion wants a final snapshot |
 //!
-//! What a process of this host works on just now, or a copy is made from, stays. Snapshots that a tier made are for
-//! [`super::expire`].
+//! A verification that this host began, that nobody goes on with, and whose end of life is over is ended as its own
+//! command would end it: its record may know of a restore job of AWS Backup, whose result has no tags yet.
+//!
+//! What a process of this host works on just now stays. Snapshots are for [`super::expire`]: a backup is not temporary,
+//! whatever its end of life.
 //!
 //! Crash: every removal stands by itself and bears being done again; the next run decides from what is there.
 
 use super::journal::{Journal, Outline};
 use super::wait::Pace;
-use super::{copy, remove, verify};
+use super::{remove, verify};
 use crate::error::{EngineError, Result};
 use crate::state::State;
 use futures::{StreamExt as _, stream};
-use holdfast_core::Monitor;
-use holdfast_core::managed::{
-    Cloud, Engine, Region, SnapshotFilter, SnapshotKind, SnapshotRef, Source, Tags, tags as keys,
-};
+use holdfast_core::managed::{Cloud, Region, Source, Tags, tags as keys};
 use holdfast_core::time::short;
+use holdfast_core::{DatabaseName, Monitor};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -44,23 +45,35 @@ pub struct Reaper {
     pub state: State,
     pub monitor: Arc<dyn Monitor>,
     pub pace: Pace,
+    /// Databases of the policy that this identity sees: their unfinished verifications are ended.
+    pub databases: Vec<DatabaseName>,
 }
 
 /// A thing that may be removed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Thing {
-    Database { source: Source },
-    Snapshot { at: SnapshotRef },
-    Group { region: Region, id: String, name: String },
+    Database {
+        source: Source,
+    },
+    Group {
+        region: Region,
+        id: String,
+        name: String,
+    },
+    /// A verification that was begun on this host and not finished.
+    Verification {
+        id: String,
+        database: DatabaseName,
+    },
 }
 
 impl fmt::Display for Thing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Thing::Database { source } => write!(f, "database {source}"),
-            Thing::Snapshot { at } => write!(f, "snapshot {} in {}", at.id, at.region),
             Thing::Group { region, id, name } => write!(f, "security group {id} ({name}) in {region}"),
+            Thing::Verification { id, database } => write!(f, "verification {id} of {database}"),
         }
     }
 }
@@ -101,8 +114,16 @@ struct Known {
 pub async fn plan(r: &Reaper, regions: &[Region], now: Timestamp) -> Result<Plan> {
     let under_way = r.journal.unfinished(None, None)?;
     let known = Known { over: r.journal.ended_ids(verify::VERB)?, busy: busy(r, &under_way)? };
-    let copied: BTreeSet<String> = copy::in_use(&under_way).map(str::to_string).collect();
     let mut plan = Plan::default();
+    for o in under_way.iter().filter(|o| o.verb == verify::VERB && !known.busy.contains(&o.id)) {
+        let Some(database) = r.databases.iter().find(|d| d.as_str() == o.database) else { continue };
+        let Some((region, end)) = verify::end_of(o) else { continue };
+        if end <= now && regions.contains(&region) {
+            let thing = Thing::Verification { id: o.id.clone(), database: database.clone() };
+            let why = format!("it was begun and not finished; its end of life was {}", short(end));
+            plan.remove.push(Line { thing, operation: o.id.clone(), why });
+        }
+    }
     let mut seen = 0;
     let mut first = None;
     for region in regions {
@@ -113,12 +134,8 @@ pub async fn plan(r: &Reaper, regions: &[Region], now: Timestamp) -> Result<Plan
             first.get_or_insert(e);
         }
         for (thing, tags) in things {
-            let in_use = matches!(&thing, Thing::Snapshot { at } if copied.contains(&at.id));
             match judge(&thing, &tags, &known, now) {
-                Some(Verdict::Remove(why)) if !in_use => plan.remove.push(line(thing, &tags, why)),
-                Some(Verdict::Remove(_)) => {
-                    plan.stays.push(line(thing, &tags, "a copy of it is under way".into()));
-                }
+                Some(Verdict::Remove(why)) => plan.remove.push(line(thing, &tags, why)),
                 Some(Verdict::Stay(why)) => plan.stays.push(line(thing, &tags, why)),
                 None => {}
             }
@@ -137,7 +154,8 @@ fn line(thing: Thing, tags: &Tags, why: String) -> Line {
 fn busy(r: &Reaper, under_way: &[Outline]) -> Result<BTreeSet<String>> {
     let mut out = BTreeSet::new();
     for o in under_way {
-        if r.state.try_lock_named(&format!("{}.run", o.database))?.is_none() {
+        let lock = if o.verb == verify::VERB { "verify" } else { "run" };
+        if r.state.try_lock_named(&format!("{}.{lock}", o.database))?.is_none() {
             out.insert(o.id.clone());
         }
     }
@@ -145,7 +163,7 @@ fn busy(r: &Reaper, under_way: &[Outline]) -> Result<BTreeSet<String>> {
 }
 
 /// Listings of a region.
-const LOOKS: usize = 5;
+const LOOKS: usize = 2;
 
 type Failures = Vec<holdfast_core::managed::ManagedError>;
 
@@ -154,13 +172,6 @@ async fn things(cloud: &dyn Cloud, region: &Region) -> (Vec<(Thing, Tags)>, Fail
     match cloud.list(region).await {
         Ok(all) => out.extend(all.into_iter().map(|d| (Thing::Database { source: d.source }, d.tags))),
         Err(e) => failed.push(e),
-    }
-    for engine in Engine::ALL {
-        let filter = SnapshotFilter { kind: Some(SnapshotKind::Manual), ..SnapshotFilter::default() };
-        match cloud.snapshots(engine, region, &filter).await {
-            Ok(all) => out.extend(all.into_iter().map(|s| (Thing::Snapshot { at: s.at }, s.tags))),
-            Err(e) => failed.push(e),
-        }
     }
     match cloud.own_groups(region).await {
         Ok(all) => out.extend(
@@ -181,7 +192,7 @@ enum Verdict {
 fn judge(thing: &Thing, tags: &Tags, known: &Known, now: Timestamp) -> Option<Verdict> {
     let operation = tags.operation()?;
     let text = tags.get(keys::EXPIRES)?;
-    if matches!(thing, Thing::Snapshot { .. }) && tags.get(keys::TIER).is_some() {
+    if matches!(thing, Thing::Database { source } if !remove::is_marked(tags, source)) {
         return None;
     }
     Some(match tags.expires() {
@@ -209,7 +220,7 @@ pub struct Report {
     pub failed: Vec<(String, String)>,
 }
 
-/// Removes what the plan names: databases first, then the groups that they were in. One that fails keeps no other.
+/// Removes what the plan names: verifications with all they made, databases, then the groups that they were in. One that fails keeps no other.
 ///
 /// # Errors
 /// Ctrl-C. Other failures are in the report.
@@ -217,7 +228,9 @@ pub async fn run(r: &Reaper, plan: &Plan) -> Result<Report> {
     let mut report = Report::default();
     let (groups, others): (Vec<&Line>, Vec<&Line>) =
         plan.remove.iter().partition(|l| matches!(l.thing, Thing::Group { .. }));
-    for wave in [others, groups] {
+    let (verifications, others): (Vec<&Line>, Vec<&Line>) =
+        others.into_iter().partition(|l| matches!(l.thing, Thing::Verification { .. }));
+    for wave in [verifications, others, groups] {
         let mut running = stream::iter(wave)
             .map(async |l| (l.thing.to_string(), take(r, l).await))
             .buffer_unordered(AT_ONCE);
@@ -239,19 +252,8 @@ async fn take(r: &Reaper, line: &Line) -> Result<()> {
         Thing::Database { source } => {
             remove::database(cloud, &r.pace, monitor, source, &line.operation).await.map(|_| ())
         }
-        Thing::Snapshot { at } => match cloud.snapshot(at).await {
-            Err(e) if e.is_not_found() => Ok(()),
-            // Somebody may have decided to keep it since the plan was made.
-            Ok(s) if s.tags.operation() == Some(&line.operation) && s.tags.expires().is_some() => {
-                Ok(cloud.delete_snapshot(at).await?)
-            }
-            Ok(_) => Err(EngineError::refused(
-                format!("snapshot `{at}` has no end of life any more: it stays"),
-                "make the plan again",
-            )),
-            Err(e) => Err(e.into()),
-        },
         Thing::Group { region, id, .. } => remove::group(cloud, &r.pace, monitor, region, id).await,
+        Thing::Verification { id, database } => verify::abandon(r, database, id).await,
     }
 }
 
@@ -290,7 +292,10 @@ mod tests {
     #[test]
     fn only_what_is_ours_and_over_is_removed() {
         let db = Thing::Database { source: "rds://us-east-1/verify-shop-1".parse().unwrap() };
-        let removed = |pairs: &[(&str, &str)]| matches!(judged(&db, pairs), Some(Verdict::Remove(_)));
+        let own = (keys::MADE, "us-east-1/verify-shop-1");
+        let removed = |pairs: &[(&str, &str)]| {
+            matches!(judged(&db, &[pairs, &[own]].concat()), Some(Verdict::Remove(_)))
+        };
         let op = |id| (keys::OPERATION, id);
         let end = |t| (keys::EXPIRES, t);
         for (pairs, goes) in [
@@ -328,13 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_of_tiers_are_for_the_rules() {
-        let at =
-            SnapshotRef { engine: Engine::Rds, region: "us-east-1".parse().unwrap(), id: "shop-1".into() };
-        let s = Thing::Snapshot { at };
-        let by_hand = [(keys::OPERATION, "backup-1"), (keys::EXPIRES, PAST)];
-        assert!(matches!(judged(&s, &by_hand), Some(Verdict::Remove(_))));
-        let of_tier = [by_hand[0], by_hand[1], (keys::TIER, "daily")];
-        assert_eq!(judged(&s, &of_tier), None);
+    fn what_a_person_restored_from_a_snapshot_of_ours_stays() {
+        let db = Thing::Database { source: "rds://us-east-1/shop-by-hand".parse().unwrap() };
+        let inherited =
+            [(keys::OPERATION, "backup-1"), (keys::EXPIRES, PAST), (keys::SNAPSHOT, "us-east-1/before")];
+        assert_eq!(judged(&db, &inherited), None);
+        // From a copy that Holdfast itself had restored elsewhere.
+        let other = [inherited[0], inherited[1], (keys::MADE, "us-east-1/verify-shop-1")];
+        assert_eq!(judged(&db, &other), None);
     }
 }

@@ -60,6 +60,7 @@ pub async fn database(
     };
     require_owner(&found.tags, owner, &source.to_string())?;
     require_end(&found.tags, &source.to_string())?;
+    require_mark(&found.tags, source)?;
     if source.engine.is_cluster() {
         let instances = cloud.instances(source).await?;
         require_own_instances(&instances, owner)?;
@@ -124,6 +125,24 @@ fn require_end(tags: &Tags, what: &str) -> Result<()> {
     }
 }
 
+/// What a person restored from a snapshot of ours may carry its tags, end of life included.
+fn require_mark(tags: &Tags, source: &Source) -> Result<()> {
+    if is_marked(tags, source) {
+        return Ok(());
+    }
+    Err(EngineError::refused(
+        format!(
+            "`{source}` was not restored by holdfast under this name: its tags are inherited, and it stays"
+        ),
+        "if it is not needed, delete it by hand, with a final snapshot",
+    ))
+}
+
+/// Whether Holdfast restored this very database, under the name that it has now.
+pub(super) fn is_marked(tags: &Tags, source: &Source) -> bool {
+    tags.get(keys::MADE) == Some(&keys::database_mark(source))
+}
+
 fn require_own_instances(instances: &[Instance], owner: &str) -> Result<()> {
     instances.iter().try_for_each(|i| require_owner(&i.tags, owner, &i.id))
 }
@@ -155,7 +174,11 @@ mod tests {
         assert!(require_owner(&Tags::default(), "op-1", "x").unwrap_err().to_string().contains("somebody"));
         assert!(require_end(&ours, "x").is_err());
         assert!(require_end(&ours.clone().with(keys::EXPIRES, "soon"), "x").is_err());
-        assert!(require_end(&ours.with(keys::EXPIRES, "2026-11-22T00:00:00Z"), "x").is_ok());
+        assert!(require_end(&ours.clone().with(keys::EXPIRES, "2026-11-22T00:00:00Z"), "x").is_ok());
+        let source: Source = "rds://us-east-1/copy".parse().unwrap();
+        assert!(require_mark(&ours, &source).is_err(), "inherited from a snapshot");
+        assert!(require_mark(&ours.clone().with(keys::MADE, "us-east-1/other"), &source).is_err());
+        assert!(require_mark(&ours.with(keys::MADE, "us-east-1/copy"), &source).is_ok());
     }
 
     #[test]

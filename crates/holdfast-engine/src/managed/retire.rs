@@ -58,11 +58,18 @@ struct State {
     next: Step,
 }
 
-/// Looks whether it may go. `id` is what it is called now.
+/// Looks whether it may go. `id` is what it is called now; `keeps`: its automated backups outlive it, where the engine
+/// can.
 ///
 /// # Errors
 /// It is the database itself, it is in no quarantine, or its time is not over.
-pub async fn plan(m: &Managed, id: &str, final_snapshot: String, now: Timestamp) -> Result<Plan> {
+pub async fn plan(
+    m: &Managed,
+    id: &str,
+    final_snapshot: String,
+    keeps: bool,
+    now: Timestamp,
+) -> Result<Plan> {
     let database = m.source.named(id).map_err(|e| EngineError::usage(e.to_string(), e.hint()))?;
     if database == m.source {
         return Err(EngineError::refused(
@@ -96,7 +103,7 @@ pub async fn plan(m: &Managed, id: &str, final_snapshot: String, now: Timestamp)
         protected: d.deletion_protection,
         quarantined_until: until,
         final_snapshot,
-        keeps_automated_backups: database.engine != Engine::DocumentDb,
+        keeps_automated_backups: keeps && database.engine != Engine::DocumentDb,
         database,
     })
 }

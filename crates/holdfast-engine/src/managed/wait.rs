@@ -10,6 +10,9 @@ use holdfast_core::managed::{ManagedError, Status};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+/// What an answer that is on its way at the deadline gets.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// How often to ask, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -39,6 +42,8 @@ pub enum Answer<T> {
     Going(String),
     /// It will not get better.
     Failed(String),
+    /// Nor will it, for reasons of where it was put: no fault of what it was made from.
+    Hindered(String),
 }
 
 impl<T> Answer<T> {
@@ -46,6 +51,8 @@ impl<T> Answer<T> {
     pub fn of(status: &Status, percent: Option<u8>, thing: T) -> Self {
         if status.is_available() {
             Answer::Ready(thing)
+        } else if status.is_hindered() {
+            Answer::Hindered(format!("it is `{status}`"))
         } else if status.is_failed() {
             Answer::Failed(format!("it is `{status}`"))
         } else {
@@ -86,6 +93,10 @@ impl Pace {
         let mut pause = self.first;
         let mut said = String::new();
         loop {
+            // The first question may be the change itself.
+            if monitor.cancelled() {
+                return Err(EngineError::Cancelled);
+            }
             let going = match ask().await {
                 Ok(Answer::Ready(t)) => return Ok(t),
                 Ok(Answer::Failed(why)) => {
@@ -93,6 +104,14 @@ impl Pace {
                         format!("{what}: {why}"),
                         "the provider's events of the last hours tell why",
                     ));
+                }
+                Ok(Answer::Hindered(why)) => {
+                    return Err(EngineError::Unreachable {
+                        what: format!("{what}: {why}"),
+                        hint: "it is where it was put that hinders it: another class, subnet group or parameter group; \
+                               the provider's events tell why"
+                            .into(),
+                    });
                 }
                 Ok(Answer::Going(text)) => text,
                 Err(e) if e.retryable() => e.to_string(),
@@ -114,13 +133,33 @@ impl Pace {
                 monitor.phase(&format!("{what}: {going}"));
                 said = going;
             }
-            self.rest(pause, monitor).await;
+            // The last question is at the deadline, not a pause after it.
+            self.rest(pause.min(self.deadline.saturating_sub(waited)), monitor).await;
             pause = (pause * 2).min(self.most);
         }
     }
 
+    /// For questions before anything was begun: an end at the deadline even if an answer never comes, and no word of
+    /// what goes on, because nothing does. Not for changes: one that is cut off may have been made.
+    ///
+    /// # Errors
+    /// Those of `asking`; a deadline is [`EngineError::Failed`].
+    pub async fn before<T>(&self, what: &str, asking: impl Future<Output = Result<T>>) -> Result<T> {
+        const HINT: &str = "nothing was begun, and nothing is under way: run it again when it can be reached and is \
+                            available, or wait longer with `--wait-for`";
+        // An answer at the deadline tells more than its absence.
+        match tokio::time::timeout(self.deadline + GRACE, asking).await {
+            Ok(Err(EngineError::NotYet { what, .. })) => Err(EngineError::failed(what, HINT)),
+            Ok(other) => other,
+            Err(_) => {
+                let waited = holdfast_core::time::human(self.deadline);
+                Err(EngineError::failed(format!("{what}: no answer within {waited}"), HINT))
+            }
+        }
+    }
+
     /// Sleeps, and wakes up when the user asks to stop.
-    async fn rest(&self, pause: Duration, monitor: &dyn Monitor) {
+    pub(super) async fn rest(&self, pause: Duration, monitor: &dyn Monitor) {
         let end = Instant::now() + pause;
         while !monitor.cancelled() {
             let left = end.saturating_duration_since(Instant::now());
@@ -174,6 +213,27 @@ mod tests {
         let e = pace(Duration::from_millis(30)).until("it", &m, || ask(&n, &["creating"])).await.unwrap_err();
         assert!(e.to_string().contains("creating, 40 %"), "{e}");
         assert!(e.hint().unwrap().contains("--wait-for"));
+    }
+
+    #[tokio::test]
+    async fn the_last_pause_does_not_pass_the_deadline() {
+        let (n, m, begun) = (AtomicU32::new(0), Collect::default(), Instant::now());
+        let hour = Duration::from_secs(3600);
+        let slow = Pace { first: hour, most: hour, deadline: Duration::from_millis(30) };
+        let e = slow.until("it", &m, || ask(&n, &["creating"])).await;
+        assert!(matches!(e, Err(EngineError::NotYet { .. })));
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn before_anything_is_begun_nothing_goes_on() {
+        let (n, m) = (AtomicU32::new(0), Collect::default());
+        let p = pace(Duration::from_millis(30));
+        let e = p.before("it", p.until("it", &m, || ask(&n, &["modifying"]))).await.unwrap_err();
+        assert!(matches!(e, EngineError::Failed { .. }), "{e}");
+        assert!(e.to_string().contains("modifying") && e.hint().unwrap().contains("nothing was begun"));
+        let e = p.before("it", std::future::pending::<Result<u32>>()).await.unwrap_err();
+        assert!(e.to_string().contains("no answer within"), "{e}");
     }
 
     #[tokio::test]

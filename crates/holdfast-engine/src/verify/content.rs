@@ -12,6 +12,11 @@ const MAX_FINDINGS: usize = 50;
 
 /// Heap and B-tree checks by amcheck, in every database. `verify_heapam` and `bt_index_check` with
 /// `heapallindexed` (contrib/amcheck).
+///
+/// Prepared transactions of the copy are rolled back first. `verify_heapam` takes the oldest transaction of *all*
+/// databases for the bound of what may have been pruned (contrib/amcheck/verify_heapam.c, `safe_xmin`), but pruning
+/// goes by those of its own database (procarray.c, `ComputeXidHorizons`): with one that is prepared elsewhere, a row
+/// that was deleted properly counts as one whose TOAST value is lost.
 pub async fn check(
     ctx: &Context,
     copy: &Copy,
@@ -19,23 +24,25 @@ pub async fn check(
     databases: &[String],
     findings: &mut Vec<String>,
 ) -> Result<()> {
+    roll_back_prepared(copy, user, databases, findings).await?;
     for name in databases {
         ctx.monitor.phase(&format!("checking the content of {name}"));
         let s = Session::connect_to(&copy.conninfo(user), name).await?;
-        // The copy is thrown away: an extension in it harms nobody.
-        if let Err(e) = s.batch("create extension if not exists amcheck with schema pg_catalog").await {
+        let amcheck = match extension(&s).await {
+            Ok(schema) => schema,
             // A target that pauses is read-only; a server without contrib has no amcheck.
-            ctx.monitor.warning(format!("amcheck cannot be used in {name}: {e}"));
-            findings.push(format!("{name}: amcheck is not available: {e}"));
-            continue;
-        }
-        let heaps = s
-            .rows(
-                "select c.oid::regclass::text, v.blkno, v.msg from pg_class c, lateral verify_heapam(c.oid) v \
-                 where c.relkind in ('r','m','t') and c.relpersistence <> 't' limit 50",
-                &[],
-            )
-            .await;
+            Err(e) => {
+                ctx.monitor.warning(format!("amcheck cannot be used in {name}: {e}"));
+                findings.push(format!("{name}: amcheck is not available: {e}"));
+                continue;
+            }
+        };
+        let heaps = format!(
+            "select c.oid::regclass::text, v.blkno, v.msg from pg_class c, \
+             lateral {amcheck}.verify_heapam(c.oid, check_toast => true) v \
+             where c.relkind in ('r','m','t') and c.relpersistence <> 't' limit {MAX_FINDINGS}"
+        );
+        let heaps = s.rows(&heaps, &[]).await;
         let heaps = match heaps {
             Ok(rows) => rows,
             Err(e @ holdfast_pg::PgError::Lost(_)) => return Err(e.into()),
@@ -61,10 +68,11 @@ pub async fn check(
                 &[],
             )
             .await?;
+        let index = format!("select {amcheck}.bt_index_check($1::oid::regclass, true)::text");
         for r in indexes {
             let rel: String = r.try_get(0).unwrap_or_default();
             let oid: u32 = r.try_get(1).unwrap_or_default();
-            if let Err(e) = s.row("select bt_index_check($1::oid::regclass, true)::text", &[&oid]).await {
+            if let Err(e) = s.row(&index, &[&oid]).await {
                 if matches!(e, holdfast_pg::PgError::Lost(_)) {
                     return Err(e.into());
                 }
@@ -72,6 +80,46 @@ pub async fn check(
             }
             if ctx.monitor.cancelled() {
                 return Err(EngineError::Cancelled);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The schema that amcheck is in, quoted: the source may have it in any, and of an older version. The copy is thrown
+/// away: an extension more or a newer one in it harms nobody.
+async fn extension(s: &Session) -> std::result::Result<String, holdfast_pg::PgError> {
+    s.batch("create extension if not exists amcheck with schema pg_catalog").await?;
+    s.batch("alter extension amcheck update").await?;
+    s.text(
+        "select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace \
+         where e.extname = 'amcheck'",
+    )
+    .await
+}
+
+/// The copy is thrown away, and so may be what was prepared in it.
+async fn roll_back_prepared(
+    copy: &Copy,
+    user: &str,
+    databases: &[String],
+    findings: &mut Vec<String>,
+) -> Result<()> {
+    for name in databases {
+        let s = Session::connect_to(&copy.conninfo(user), name).await?;
+        let prepared = s
+            .rows(
+                "select quote_literal(gid) from pg_prepared_xacts where database = current_database() order by 1",
+                &[],
+            )
+            .await?;
+        for r in prepared {
+            let gid: String = r.try_get(0).unwrap_or_default();
+            match s.batch(&format!("rollback prepared {gid}")).await {
+                Ok(()) => {}
+                Err(e @ holdfast_pg::PgError::Lost(_)) => return Err(e.into()),
+                // Its file in pg_twophase, or what it holds, does not open.
+                Err(e) => push(findings, format!("{name}: prepared transaction {gid}: {e}")),
             }
         }
     }

@@ -190,6 +190,9 @@ def view(ctx, backup, cluster):
         "AvailabilityZone": source.get("AvailabilityZone"), "BackupTarget": "region", "TagList": backup.source_tags,
     })
     if not cluster:
+        living = next((i for i in ctx.rds.instances.values() if i.resource_id == backup.resource_id and backup.source_region == ctx.region), None)
+        if living is not None and living.replications and backup.ended is None:
+            shown["DBInstanceAutomatedBackupsReplications"] = [{"DBInstanceAutomatedBackupsArn": a} for a in living.replications]
         return {k: v for k, v in shown.items() if v is not None}
     for old, new in (
         ("DbiResourceId", "DbClusterResourceId"), ("DBInstanceIdentifier", "DBClusterIdentifier"),

@@ -9,7 +9,7 @@ from .. import keys
 from ..registry import action
 from ..wire.errors import AwsError, combination, invalid
 from . import automated, cluster_snapshots, clusters, engines, events, settings, snapshots
-from .restore import endpoint_for, moment
+from .restore import endpoint_for, inherited, moment
 
 
 def _view(ctx, p, source, engine, version, key, encrypted):
@@ -85,7 +85,7 @@ def restore_snapshot(ctx, name, snapshot, p, kind="restore", on_ready=None, on_f
         snapshot.readers -= 1
         if on_fail:
             on_fail(fault)
-    cluster = clusters.add(ctx, name, new, vpc, settings.tags(p.get("Tags")), kind=kind, origin=lineage, on_ready=ready, on_fail=failed)
+    cluster = clusters.add(ctx, name, new, vpc, inherited(snapshot, p, kind), kind=kind, origin=lineage, on_ready=ready, on_fail=failed)
     cluster.endpoint = endpoint_for(ctx, lineage)
     return cluster
 

@@ -184,7 +184,7 @@ def describe(ctx, p):
     if p.get("DBClusterIdentifier"):
         key = arns.local(p["DBClusterIdentifier"], "cluster", ctx.region, ctx.account, "DBClusterNotFoundFault", "DBCluster")
         cluster = ctx.rds.clusters.get(key)
-        if cluster is None or not cluster.observe() or cluster.name not in ctx.rds.clusters:
+        if cluster is None or not cluster.observe() or ctx.rds.clusters.get(key) is not cluster:
             raise AwsError("DBClusterNotFoundFault", f"DBCluster {key} not found.")
         return {"DBClusters": [show(ctx, cluster)]}
     found = filters.apply(p, list(ctx.rds.clusters.values()), {

@@ -50,6 +50,8 @@ def _key(ctx, source, p, encrypted):
     held = source.view["KmsKeyId"]
     if not keys.usable(ctx, held):
         raise AwsError("KMSKeyNotAccessibleFault", f"The source snapshot KMS key [{held}] does not exist, is not enabled or you do not have permissions to access it.")
+    if source.account != ctx.account:
+        keys.authorise_foreign(ctx, held)
     if source.account != ctx.account and not wanted:
         raise AwsError("KMSKeyNotAccessibleFault", "A shared encrypted snapshot must be copied with a KMS key of your own account: specify KmsKeyId.")
     if source.region != ctx.region and not wanted:
@@ -100,9 +102,10 @@ def _check_flight(ctx, table, limit, fault):
         raise AwsError(fault, f"Cannot have more than {limit} snapshot copies in progress to this destination Region.")
 
 
-def _tags(p, source):
+def _tags(ctx, p, source):
     given = settings.tags(p.get("Tags"))
-    if p.get("CopyTags"):
+    # Tags of what another account shares are not shown, and not copied (≈).
+    if p.get("CopyTags") and source.account == ctx.account:
         names = {t["Key"] for t in given}
         given += [dict(t) for t in source.tags if t["Key"] not in names]
     return given
@@ -117,7 +120,7 @@ def copy_snapshot(ctx, p):
     _check_flight(ctx, ctx.rds.snapshots, ctx.world.config.quotas["copies-in-flight"], "SnapshotQuotaExceededFault")
     key = _key(ctx, source, p, source.view.get("Encrypted"))
     keys.authorise(ctx, key)
-    return {"DBSnapshot": snapshots.show(ctx, start(ctx, source, name, "manual", key, _tags(p, source)))}
+    return {"DBSnapshot": snapshots.show(ctx, start(ctx, source, name, "manual", key, _tags(ctx, p, source)))}
 
 
 @action("rds", "CopyDBClusterSnapshot")
@@ -129,4 +132,4 @@ def copy_cluster_snapshot(ctx, p):
     _check_flight(ctx, ctx.rds.cluster_snapshots, ctx.world.config.quotas["cluster-copies-in-flight"], "SnapshotQuotaExceededFault")
     key = _key(ctx, source, p, source.view.get("StorageEncrypted"))
     keys.authorise(ctx, key)
-    return {"DBClusterSnapshot": cluster_snapshots.show(ctx, start(ctx, source, name, "manual", key, _tags(p, source)))}
+    return {"DBClusterSnapshot": cluster_snapshots.show(ctx, start(ctx, source, name, "manual", key, _tags(ctx, p, source)))}

@@ -224,7 +224,8 @@ def describe(ctx, p):
     if p.get("DBInstanceIdentifier"):
         key = arns.local(p["DBInstanceIdentifier"], "db", ctx.region, ctx.account, "DBInstanceNotFoundFault", "DBInstance")
         found = [i for i in found if i.name == key]
-        if not found or not found[0].observe() or found[0].name not in ctx.rds.instances:
+        # The look that ends a rename finds nothing under the old name any more.
+        if not found or not found[0].observe() or ctx.rds.instances.get(key) is not found[0]:
             raise AwsError("DBInstanceNotFoundFault", f"DBInstance {key} not found.")
         return {"DBInstances": [show(ctx, found[0])]}
     found = filters.apply(p, found, {

@@ -60,6 +60,14 @@ def from_snapshot(ctx, p):
     return {"DBInstance": instances.show(ctx, instance)}
 
 
+def inherited(snapshot, p, kind):
+    """Who names no tags gets those of the snapshot (RDS user guide, "Tagging Amazon RDS resources"); a restore job of
+    AWS Backup copies none unless it is asked to."""
+    if p.get("Tags") or kind != "restore":
+        return settings.tags(p.get("Tags"))
+    return [dict(tag) for tag in snapshot.tags if not tag["Key"].startswith("aws:")]
+
+
 def restore_snapshot(ctx, name, snapshot, p, kind="restore", on_ready=None, on_fail=None):
     """Also what a restore job of AWS Backup does."""
     if snapshot.status != "available":
@@ -73,7 +81,7 @@ def restore_snapshot(ctx, name, snapshot, p, kind="restore", on_ready=None, on_f
         keys.authorise(ctx, view["KmsKeyId"])
     # Without a class the restore gets the source's, which is seldom what a test restore wants to pay.
     new = _view(ctx, p, view, snapshot.source_class, view["Engine"], view["EngineVersion"], view["AllocatedStorage"], view["Encrypted"], view.get("KmsKeyId"))
-    tags = settings.tags(p.get("Tags"))
+    tags = inherited(snapshot, p, kind)
     lineage = [snapshot.arn, *snapshot.lineage]
     snapshot.readers = getattr(snapshot, "readers", 0) + 1
 

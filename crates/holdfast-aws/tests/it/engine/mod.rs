@@ -39,6 +39,7 @@ impl Site {
             state: State::open(dir.path().to_path_buf()).unwrap(),
             monitor: monitor.clone(),
             pace: Pace { first: step, most: step, deadline: Duration::from_secs(60) },
+            documents: Some(Arc::new(holdfast_docdb::DocumentClients)),
         };
         Site { world, m, monitor, _dir: dir }
     }
@@ -62,6 +63,7 @@ impl Site {
             state: self.m.state.clone(),
             monitor: self.m.monitor.clone(),
             pace: self.m.pace,
+            databases: vec![self.m.name.clone()],
         }
     }
 

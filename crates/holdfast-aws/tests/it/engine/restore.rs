@@ -192,8 +192,13 @@ async fn a_recovery_point_is_restored_by_a_job() {
     let newest = points.iter().max_by_key(|p| p.created).unwrap();
     let mut r =
         to("from-point", What::RecoveryPoint { vault: "main".into(), arn: newest.arn.clone(), at: None });
-    let e = restore::plan(&s.m, &r).await.unwrap_err();
-    assert!(e.hint().unwrap().contains("--role-arn"), "{e}");
+    // Without one given it is the default role, of the vault's account.
+    match restore::plan(&s.m, &r).await.unwrap().origin {
+        restore::origin::Origin::RecoveryPoint { role_arn, .. } => {
+            assert!(role_arn.ends_with(":role/service-role/AWSBackupDefaultServiceRole"), "{role_arn}");
+        }
+        other => panic!("{other:?}"),
+    }
     r.role_arn = Some(s.world.role());
     let report = restored(&s, &r).await;
     assert_eq!(report.moment, Some(newest.created));

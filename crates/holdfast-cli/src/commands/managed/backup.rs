@@ -1,12 +1,14 @@
 //! `holdfast backup` of a managed database: a snapshot, waited for.
 
-use super::open;
+use super::{backup_job, open};
 use crate::args::{BackupArgs, Cli};
 use crate::commands::{Done, pair};
 use crate::output;
 use holdfast_core::managed::Tags;
+use holdfast_core::managed::tags::clean_value;
 use holdfast_core::{ByteSize, time};
 use holdfast_engine::managed::backup::{Report, Request, run};
+use holdfast_engine::managed::identity;
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -18,6 +20,7 @@ pub async fn backup(cli: &Cli, a: &BackupArgs) -> Done {
         ));
     }
     let s = open(cli, a.database.as_deref(), a.wait_for.as_deref()).await?;
+    identity::live(&s.managed, &s.database).await?;
     let mut tags: Tags =
         s.plan.tags.iter().chain(&s.database.tags).map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let mut pattern = s.database.snapshot_id.clone();
@@ -36,10 +39,24 @@ pub async fn backup(cli: &Cli, a: &BackupArgs) -> Done {
         let (k, v) = pair(t, "--tag")?;
         tags.set(&k, &v);
     }
+    if let Some(place) = a.tier.as_deref().and_then(|t| backup_job::place(&s, t)) {
+        return backup_job::backup(cli, s, place, tags, &a.note).await;
+    }
     let keep_for = a.keep_for.as_deref().map(|t| super::span(t, "--keep-for")).transpose()?;
+    if keep_for.is_some_and(|d| d.0 == 0) {
+        return Err(crate::failure::usage(
+            "--keep-for: a snapshot that is kept for no time is none",
+            "write for example --keep-for 30d, or leave it out",
+        ));
+    }
     // What tiers make, their rules let go.
     let keep_for = keep_for.or(s.plan.manual_keep.filter(|_| a.tier.is_none()));
     let keep_for = keep_for.map(|d| SignedDuration::from_secs(i64::try_from(d.0).unwrap_or(i64::MAX)));
+    let kept = clean_value(&a.note);
+    if kept != a.note {
+        let said = format!("a tag of AWS does not take all of the note: it is kept as `{kept}`");
+        s.managed.monitor.warning(said);
+    }
     let request = Request { tier: a.tier.clone(), pattern, tags, note: a.note.clone(), keep_for };
     let result = run(&s.managed, &request).await;
     s.progress.finish();

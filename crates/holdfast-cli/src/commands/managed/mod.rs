@@ -1,23 +1,33 @@
 //! Commands for databases that a provider runs. Which command it is, the command line says; which plane, the
 //! database's source.
 
+pub mod apply;
+mod ask;
 pub mod backup;
+mod backup_job;
 pub mod copy;
 pub mod cutover;
+pub mod doctor;
 pub mod expire;
 pub mod list;
 pub mod reap;
 pub mod recover;
+mod recover_shown;
 pub mod restore;
 pub mod retire;
+pub mod verify;
 
 use super::context;
 use crate::args::Cli;
+use crate::failure;
 use crate::progress::Progress;
-use holdfast_core::managed::{Cloud, Region};
+use holdfast_core::managed::{Cloud, DocumentServers, Region, SourceError};
 use holdfast_core::policy::{ManagedDatabase, ManagedPlan, Policy, Source};
 use holdfast_core::time::Duration;
+use holdfast_engine::managed::abroad::{Gate, Gates, foreign};
 pub use holdfast_engine::managed::holdings::Listing;
+use holdfast_engine::managed::identity;
+use holdfast_engine::managed::tiers;
 use holdfast_engine::managed::wait::Pace;
 use holdfast_engine::managed::{Managed, source_of};
 use holdfast_engine::{Context, EngineError};
@@ -45,6 +55,31 @@ pub fn is_managed(policy: &Policy, name: Option<&str>) -> bool {
 }
 
 pub async fn open(cli: &Cli, name: Option<&str>, wait_for: Option<&str>) -> anyhow::Result<Session> {
+    open_in(cli, name, wait_for, false).await
+}
+
+/// The same; `lost`: the database's region is, and nothing is asked of it.
+///
+/// # Errors
+/// These are credentials of another account than the policy's, where names may be the same.
+pub async fn open_in(
+    cli: &Cli,
+    name: Option<&str>,
+    wait_for: Option<&str>,
+    lost: bool,
+) -> anyhow::Result<Session> {
+    let s = open_any(cli, name, wait_for, lost).await?;
+    identity::account(&s.managed, &s.database).await?;
+    Ok(s)
+}
+
+/// Whatever account it is: for who says so himself.
+pub async fn open_any(
+    cli: &Cli,
+    name: Option<&str>,
+    wait_for: Option<&str>,
+    lost: bool,
+) -> anyhow::Result<Session> {
     let (ctx, progress) = context(cli, name)?;
     let source = source_of(&ctx)?;
     let (database, plan) = parts(&ctx)?;
@@ -53,9 +88,54 @@ pub async fn open(cli: &Cli, name: Option<&str>, wait_for: Option<&str>) -> anyh
         None => Duration(6 * 3600),
     };
     let pace = Pace::from_env(std::time::Duration::from_secs(deadline.0));
-    let cloud = connect(&database, &source.region, ctx.state.dir()).await?;
-    let managed = Managed::new(&ctx, cloud, pace)?;
+    let others = tiers::regions(&ctx.policy, &plan, &Gates::default())?;
+    // Of calls that have no region of their own, such as those for a role.
+    let home = others.iter().find(|r| lost && **r != source.region).unwrap_or(&source.region);
+    let cloud = connect(&database, home, ctx.state.dir()).await?;
+    let managed = Managed::new(&ctx, cloud, pace)?.with_documents(documents());
     Ok(Session { ctx, managed, database, plan, progress })
+}
+
+impl Session {
+    /// Who gets into the accounts of its vaults.
+    pub async fn gates(&self) -> anyhow::Result<Gates> {
+        let (policy, m) = (&self.ctx.policy, &self.managed);
+        gates(policy, &self.database, &self.plan, &*m.cloud, self.ctx.state.dir()).await
+    }
+}
+
+/// Who gets into the accounts of the vaults that a plan goes to, as the policy says. Nobody is asked there yet.
+pub async fn gates(
+    policy: &Policy,
+    database: &ManagedDatabase,
+    plan: &ManagedPlan,
+    cloud: &dyn Cloud,
+    state_dir: &Path,
+) -> anyhow::Result<Gates> {
+    let vaults = &policy.managed_vaults;
+    let own = match (&database.account, foreign(vaults, plan, None).next()) {
+        (Some(account), _) => Some(account.clone()),
+        (None, None) => return Ok(Gates::default()),
+        // Without an answer, a vault that names its account is taken for another one's.
+        (None, Some(_)) => cloud.identity().await.ok().map(|me| me.account),
+    };
+    let mut all = Gates::new(own.clone());
+    for v in foreign(vaults, plan, own.as_deref()) {
+        let region: Region =
+            v.place.region().parse().map_err(|e: SourceError| failure::usage(e.to_string(), e.hint()))?;
+        let cloud = match (&v.profile, &v.role) {
+            (None, None) => Err("the policy names no way to get there".to_string()),
+            // A role is assumed by whoever works on the database, unless the vault has a profile too.
+            (profile, role) => {
+                let profile = profile.clone().or_else(|| database.profile.clone());
+                let there = ManagedDatabase { profile, role: role.clone(), ..database.clone() };
+                connect_to(&there, &region, state_dir, v.account.clone()).await.map_err(|e| failure::text(&e))
+            }
+        };
+        let account = v.account.clone().unwrap_or_default();
+        all.add(Gate { vault: v.name.clone(), account, region, cloud });
+    }
+    Ok(all)
 }
 
 /// A span of an option.
@@ -79,23 +159,47 @@ fn parts(ctx: &Context) -> anyhow::Result<(ManagedDatabase, ManagedPlan)> {
     }
 }
 
+/// The driver for copies of DocumentDB.
+fn documents() -> Option<Arc<dyn DocumentServers>> {
+    #[cfg(feature = "aws")]
+    return Some(Arc::new(holdfast_docdb::DocumentClients));
+    #[cfg(not(feature = "aws"))]
+    return None;
+}
+
 /// The provider, as the policy and the environment say.
-#[cfg(feature = "aws")]
 pub async fn connect(
     database: &ManagedDatabase,
     home: &Region,
     state_dir: &Path,
 ) -> anyhow::Result<Arc<dyn Cloud>> {
+    connect_to(database, home, state_dir, None).await
+}
+
+/// The same; `account`: that of a vault, for the log of changes.
+#[cfg(feature = "aws")]
+async fn connect_to(
+    database: &ManagedDatabase,
+    home: &Region,
+    state_dir: &Path,
+    account: Option<String>,
+) -> anyhow::Result<Arc<dyn Cloud>> {
     use holdfast_aws::{AwsCloud, Connection};
     use holdfast_engine::managed::changes::ChangeFile;
-    let log = Arc::new(ChangeFile::open(state_dir)?);
-    let connection = Connection { profile: database.profile.clone(), ..Connection::default() };
+    let log = Arc::new(ChangeFile::open(state_dir)?.of_account(account));
+    let (profile, role) = (database.profile.clone(), database.role.clone());
+    let connection = Connection { profile, role, ..Connection::default() };
     let cloud = AwsCloud::connect(&connection, home, log).await.map_err(EngineError::from)?;
     Ok(Arc::new(cloud))
 }
 
 #[cfg(not(feature = "aws"))]
-pub async fn connect(_: &ManagedDatabase, _: &Region, _: &Path) -> anyhow::Result<Arc<dyn Cloud>> {
+async fn connect_to(
+    _: &ManagedDatabase,
+    _: &Region,
+    _: &Path,
+    _: Option<String>,
+) -> anyhow::Result<Arc<dyn Cloud>> {
     Err(crate::failure::usage(
         "this holdfast was built without Amazon's managed databases",
         "build it with its default features",

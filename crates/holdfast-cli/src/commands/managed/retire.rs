@@ -28,7 +28,12 @@ pub async fn retire(cli: &Cli, id: &str, db: Option<&str>, yes: bool, wait_for: 
     let now = Timestamp::now();
     let (database, region) = (s.ctx.db.name.as_str(), s.managed.source.region.as_str());
     let parts = IdParts { id, database, tier: "final", note: "", region };
-    let p = plan(&s.managed, id, pattern.render(&parts, now, NAME_MAX), now).await?;
+    let keeps = s.plan.pitr.as_ref().is_none_or(|p| p.keep_after_deletion);
+    let p = plan(&s.managed, id, pattern.render(&parts, now, NAME_MAX), keeps, now).await?;
+    s.progress.finish();
+    if !cli.json {
+        text(&p);
+    }
     let made = match yes {
         true => Some(run(&s.managed, &p).await?),
         false => None,
@@ -38,7 +43,6 @@ pub async fn retire(cli: &Cli, id: &str, db: Option<&str>, yes: bool, wait_for: 
         output::json(&json!({ "plan": p, "final_snapshot": made }));
         return Ok(0);
     }
-    text(&p);
     match made {
         Some(snapshot) => output::line(&format!("done; {} is {}", snapshot.at, snapshot.status)),
         None => output::line("nothing was changed; --yes does it"),

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::database::dress;
 use super::written::CutoverSection;
+use crate::managed::Region;
 use crate::policy::file::{Named, Text};
 use crate::policy::resolve::Resolver;
 use crate::time::Duration;
@@ -23,21 +24,81 @@ pub struct CutoverStep {
 /// What a step changes. `{endpoint}`, `{reader}`, `{port}` and `{id}` in values stand for the new database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Move {
-    /// Registers the new target with an RDS Proxy and takes the old one out.
-    Proxy { name: String, target_group: String },
+    /// Registers the new target with an RDS Proxy and takes the old one out. `within`: until the proxy reaches it.
+    Proxy { name: String, target_group: String, within: Duration },
     /// A CNAME record.
     Route53 { zone: String, record: String, ttl: u32 },
-    /// Fields of a JSON secret in Secrets Manager; the version before stays.
-    Secret { id: String, keys: BTreeMap<String, String> },
+    /// Fields of a JSON secret in Secrets Manager; the version before stays. `region`: that of the new database if
+    /// it is not written.
+    Secret { id: String, keys: BTreeMap<String, String>, region: Option<Region> },
     /// Environment of a workload, then a rollout.
-    Kubernetes { workload: String, namespace: String, env: BTreeMap<String, String>, scale: bool },
+    Kubernetes(KubernetesMove),
     /// The old one gets another name, the new one its name.
     Rename,
     /// Own programs; both get the new and the old endpoint in the environment.
     Command { run: Vec<String>, undo: Vec<String> },
 }
 
+/// Variables of the containers of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesMove {
+    pub kind: WorkloadKind,
+    pub name: String,
+    pub namespace: String,
+    /// Of the kubeconfig; `None`: its current one.
+    pub context: Option<String>,
+    /// Path; `None`: as kubectl finds it.
+    pub kubeconfig: Option<String>,
+    pub env: BTreeMap<String, String>,
+    /// To nothing before the change, and back with it: old and new never run side by side.
+    pub scale: bool,
+    /// How long each wait may take: until the pods are gone, until the new ones are available.
+    pub within: Duration,
+}
+
+/// What has containers whose environment can be changed, and a rollout that can be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkloadKind {
+    Deployment,
+    StatefulSet,
+}
+
+impl WorkloadKind {
+    fn of(word: &str) -> Option<Self> {
+        match word {
+            "deployment" | "deployments" | "deploy" => Some(WorkloadKind::Deployment),
+            "statefulset" | "statefulsets" | "sts" => Some(WorkloadKind::StatefulSet),
+            _ => None,
+        }
+    }
+
+    /// As kubectl takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorkloadKind::Deployment => "deployment",
+            WorkloadKind::StatefulSet => "statefulset",
+        }
+    }
+}
+
+/// A name as Kubernetes has it (RFC 1123: letters, digits, hyphens; of workloads also dots).
+fn is_name(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.len() <= 253 && bytes.iter().copied().all(fits) && edge(bytes.first()) && edge(bytes.last())
+}
+
+/// A name of an environment variable, as Kubernetes takes it.
+fn is_variable(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    text.bytes().all(fits) && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+}
+
 const KINDS: &str = "Write one of `proxy`, `route53`, `secret`, `kubernetes`, `rename = true` and `command`.";
+/// For each wait of a step.
+const WITHIN: Duration = Duration(600);
 const PLACEHOLDERS: [&str; 4] = ["endpoint", "reader", "port", "id"];
 
 impl Resolver<'_> {
@@ -76,14 +137,18 @@ impl Resolver<'_> {
         self.strangers(w);
         let text = |t: &Option<Text>| t.as_ref().map(|t| t.get_ref().clone());
         let to = if let Some(name) = text(&w.proxy) {
-            if engine == Engine::DocDb {
+            if engine == Engine::DocumentDb {
                 self.problem(
                     at,
                     "DocumentDB has no proxy",
                     "Use `route53`, `secret`, `kubernetes` or `command`.",
                 );
             }
-            Move::Proxy { name, target_group: text(&w.target_group).unwrap_or_else(|| "default".into()) }
+            Move::Proxy {
+                name,
+                target_group: text(&w.target_group).unwrap_or_else(|| "default".into()),
+                within: self.duration(w.within.as_ref()).unwrap_or(WITHIN),
+            }
         } else if let Some(zone) = text(&w.route53) {
             let Some(record) = text(&w.record) else {
                 self.problem(at, "`record` is missing", "Write the name that the application connects to.");
@@ -96,22 +161,9 @@ impl Resolver<'_> {
             if keys.is_empty() {
                 keys.insert("host".into(), "{endpoint}".into());
             }
-            Move::Secret { id, keys }
+            Move::Secret { id, keys, region: self.step_region(w.region.as_ref()) }
         } else if let Some(workload) = text(&w.kubernetes) {
-            if workload.split_once('/').is_none_or(|(kind, name)| kind.is_empty() || name.is_empty()) {
-                self.problem(
-                    at.clone(),
-                    "this is no workload",
-                    "Write for example `kubernetes = \"deployment/backend\"`.",
-                );
-            }
-            let env = self.placeholders(&w.env);
-            if env.is_empty() {
-                let hint = "Write for example `env = { DATABASE_HOST = \"{endpoint}\" }`.";
-                self.problem(at, "this step changes no variable", hint);
-            }
-            let namespace = text(&w.namespace).unwrap_or_else(|| "default".into());
-            Move::Kubernetes { workload, namespace, env, scale: self.flag(w.scale.as_ref()).unwrap_or(false) }
+            Move::Kubernetes(self.kubernetes(&workload, w, at)?)
         } else if rename {
             Move::Rename
         } else {
@@ -140,14 +192,63 @@ impl Resolver<'_> {
         Some(CutoverStep { to, health: text(&w.health), health_within })
     }
 
+    fn kubernetes(&mut self, workload: &str, w: &CutoverSection, at: Range<usize>) -> Option<KubernetesMove> {
+        let at = w.kubernetes.as_ref().map_or(at, Spanned::span);
+        let parts = workload.split_once('/').map(|(kind, name)| (WorkloadKind::of(kind), name));
+        let Some((Some(kind), name)) = parts.filter(|(_, name)| is_name(name)) else {
+            let hint = "Write `kubernetes = \"deployment/NAME\"` or `\"statefulset/NAME\"`; for others use `command`.";
+            self.problem(at, format!("`{workload}` is no workload that holdfast can change"), hint);
+            return None;
+        };
+        let namespace = w.namespace.as_ref().map_or("default", |n| n.get_ref().as_str());
+        if let Some(n) = w.namespace.as_ref().filter(|n| !is_name(n.get_ref()) || n.get_ref().contains('.')) {
+            let hint = "Namespaces have lower-case letters, digits and hyphens.";
+            self.problem(n.span(), format!("`{}` is not the name of a namespace", n.get_ref()), hint);
+        }
+        for name in w.env.keys().filter(|name| !is_variable(name.get_ref())) {
+            let hint = "Write for example `env = { DATABASE_HOST = \"{endpoint}\" }`.";
+            self.problem(name.span(), format!("`{}` is not the name of a variable", name.get_ref()), hint);
+        }
+        let env = self.placeholders(&w.env);
+        if env.is_empty() {
+            let hint = "Write for example `env = { DATABASE_HOST = \"{endpoint}\" }`.";
+            self.problem(at, "this step changes no variable", hint);
+        }
+        Some(KubernetesMove {
+            kind,
+            name: name.to_string(),
+            namespace: namespace.to_string(),
+            context: w.context.as_ref().map(|t| t.get_ref().clone()),
+            kubeconfig: w.kubeconfig.as_ref().map(|t| t.get_ref().clone()),
+            env,
+            scale: self.flag(w.scale.as_ref()).unwrap_or(false),
+            within: self.duration(w.within.as_ref()).unwrap_or(WITHIN),
+        })
+    }
+
+    fn step_region(&mut self, written: Option<&Text>) -> Option<Region> {
+        let text = written?;
+        match text.get_ref().parse::<Region>() {
+            Ok(region) => Some(region),
+            Err(e) => {
+                self.problem(text.span(), e.to_string(), e.hint());
+                None
+            }
+        }
+    }
+
     /// Keys that belong to another kind of step.
     fn strangers(&mut self, w: &CutoverSection) {
         let first = |m: &Named<Text>| m.first_key_value().map(|(k, _)| k.span());
-        let keys: [(&str, Option<Range<usize>>, bool); 8] = [
+        let keys: [(&str, Option<Range<usize>>, bool); 12] = [
             ("target-group", w.target_group.as_ref().map(Spanned::span), w.proxy.is_some()),
             ("record", w.record.as_ref().map(Spanned::span), w.route53.is_some()),
             ("ttl", w.ttl.as_ref().map(Spanned::span), w.route53.is_some()),
             ("keys", first(&w.keys), w.secret.is_some()),
+            ("region", w.region.as_ref().map(Spanned::span), w.secret.is_some()),
+            ("context", w.context.as_ref().map(Spanned::span), w.kubernetes.is_some()),
+            ("kubeconfig", w.kubeconfig.as_ref().map(Spanned::span), w.kubernetes.is_some()),
+            ("within", w.within.as_ref().map(Spanned::span), w.kubernetes.is_some() || w.proxy.is_some()),
             ("namespace", w.namespace.as_ref().map(Spanned::span), w.kubernetes.is_some()),
             ("env", first(&w.env), w.kubernetes.is_some()),
             ("scale", w.scale.as_ref().map(Spanned::span), w.kubernetes.is_some()),

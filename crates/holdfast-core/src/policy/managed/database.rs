@@ -10,6 +10,8 @@ use crate::policy::file::{DatabaseSection, Named, Text};
 use crate::policy::resolve::Resolver;
 use crate::size::ByteSize;
 use crate::time::Duration;
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use toml::Spanned;
@@ -48,7 +50,12 @@ pub struct ManagedDatabase {
 impl ManagedDatabase {
     /// What a restore in `region` gets.
     pub fn place_in(&self, region: &str) -> Option<&Place> {
-        self.places.values().find(|p| p.region == region)
+        self.place_of(region, None)
+    }
+
+    /// The same in another account than the database's, where `account` names one.
+    pub fn place_of(&self, region: &str, account: Option<&str>) -> Option<&Place> {
+        self.places.values().find(|p| p.region == region && p.account.as_deref() == account)
     }
 }
 
@@ -92,13 +99,14 @@ pub enum Content {
 }
 
 /// `> 0`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expect {
     pub relation: Relation,
     pub number: i64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Relation {
     Equal,
     NotEqual,
@@ -108,19 +116,40 @@ pub enum Relation {
     GreaterOrEqual,
 }
 
-impl Expect {
-    pub fn holds(self, found: i64) -> bool {
-        match self.relation {
-            Relation::Equal => found == self.number,
-            Relation::NotEqual => found != self.number,
-            Relation::Less => found < self.number,
-            Relation::LessOrEqual => found <= self.number,
-            Relation::Greater => found > self.number,
-            Relation::GreaterOrEqual => found >= self.number,
+impl Relation {
+    /// Whether it holds of what compares like this; of what cannot be compared nothing does.
+    pub fn holds_of(self, found: Option<Ordering>) -> bool {
+        match self {
+            Relation::Equal => found == Some(Ordering::Equal),
+            Relation::NotEqual => matches!(found, Some(Ordering::Less | Ordering::Greater)),
+            Relation::Less => found == Some(Ordering::Less),
+            Relation::LessOrEqual => matches!(found, Some(Ordering::Less | Ordering::Equal)),
+            Relation::Greater => found == Some(Ordering::Greater),
+            Relation::GreaterOrEqual => matches!(found, Some(Ordering::Greater | Ordering::Equal)),
         }
     }
+}
 
-    fn parse(s: &str) -> Option<Expect> {
+impl std::fmt::Display for Expect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sign = match self.relation {
+            Relation::Equal => "=",
+            Relation::NotEqual => "!=",
+            Relation::Less => "<",
+            Relation::LessOrEqual => "<=",
+            Relation::Greater => ">",
+            Relation::GreaterOrEqual => ">=",
+        };
+        write!(f, "{sign} {}", self.number)
+    }
+}
+
+impl Expect {
+    pub fn holds(self, found: i64) -> bool {
+        self.relation.holds_of(Some(found.cmp(&self.number)))
+    }
+
+    pub fn parse(s: &str) -> Option<Expect> {
         const RELATIONS: [(&str, Relation); 6] = [
             (">=", Relation::GreaterOrEqual),
             ("<=", Relation::LessOrEqual),
@@ -141,6 +170,8 @@ impl Expect {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Place {
     pub region: String,
+    /// Twelve digits; `None`: that of the database.
+    pub account: Option<String>,
     pub subnet_group: Option<String>,
     pub security_groups: Vec<String>,
     pub parameter_group: Option<String>,
@@ -305,11 +336,11 @@ impl Resolver<'_> {
     fn check(&mut self, engine: Engine, name: &Text, w: &CheckSection) -> Option<ContentCheck> {
         let good_name = self.name(name, "check");
         let content = match (&w.sql, &w.collection) {
-            (Some(sql), None) if engine == Engine::DocDb => {
+            (Some(sql), None) if engine == Engine::DocumentDb => {
                 self.problem(sql.span(), "DocumentDB has no SQL", "Write `collection = \"users\"`.");
                 None
             }
-            (None, Some(c)) if engine != Engine::DocDb => {
+            (None, Some(c)) if engine != Engine::DocumentDb => {
                 self.problem(
                     c.span(),
                     "only DocumentDB has collections",
@@ -378,7 +409,8 @@ impl Resolver<'_> {
                 self.missing(&path, "region", name.span(), "Write for example `region = \"us-west-2\"`.");
                 continue;
             };
-            if out.values().any(|o| o.region == *region.get_ref()) {
+            let account = self.account(p.account.as_ref());
+            if out.values().any(|o| o.region == *region.get_ref() && o.account == account) {
                 let message = format!("there are two places in `{}`", region.get_ref());
                 self.problem(region.span(), message, "A restore has to know which one: keep one of them.");
             }
@@ -417,6 +449,7 @@ impl Resolver<'_> {
             });
             let place = Place {
                 region: region.get_ref().clone(),
+                account,
                 subnet_group: p.subnet_group.as_ref().map(|s| s.get_ref().clone()),
                 security_groups: dress(&p.security_groups),
                 parameter_group: p.parameter_group.as_ref().map(|s| s.get_ref().clone()),

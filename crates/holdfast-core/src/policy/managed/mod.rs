@@ -16,11 +16,11 @@ mod database;
 mod pattern;
 mod plan;
 mod vault;
-mod window;
 pub mod written;
 
+pub use crate::managed::Engine;
 pub use alarm::{Alarm, Detects, Threshold};
-pub use cutover::{CutoverStep, Move};
+pub use cutover::{CutoverStep, KubernetesMove, Move, WorkloadKind};
 pub use database::{
     Capacity, Connect, Content, ContentCheck, Expect, Isolated, ManagedDatabase, Password, Place, Relation,
 };
@@ -28,38 +28,11 @@ pub use pattern::{IdParts, IdPattern};
 pub use plan::{ManagedCopy, ManagedPlan, ManagedTier, ManagedVerify, Pitr, Replicate};
 pub(super) use vault::is_managed as is_managed_place;
 pub use vault::{ManagedVault, VaultLock, VaultPlace};
-pub use window::{DailyWindow, WeeklyWindow, offsets};
 
 #[cfg(test)]
 mod tests;
 
 use super::database::Source;
-use std::fmt;
-
-/// Which of the provider's engines a managed database is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Engine {
-    Rds,
-    Aurora,
-    DocDb,
-}
-
-impl Engine {
-    /// Snapshots and restores are of a cluster, which has instances beside it.
-    pub fn is_cluster(self) -> bool {
-        self != Engine::Rds
-    }
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Engine::Rds => "RDS",
-            Engine::Aurora => "Aurora",
-            Engine::DocDb => "DocumentDB",
-        })
-    }
-}
 
 impl Source {
     /// Engine, region and identifier of a managed database.
@@ -68,7 +41,7 @@ impl Source {
             Source::Postgres { .. } => None,
             Source::Rds { region, id } => Some((Engine::Rds, region, id)),
             Source::Aurora { region, id } => Some((Engine::Aurora, region, id)),
-            Source::DocDb { region, id } => Some((Engine::DocDb, region, id)),
+            Source::DocDb { region, id } => Some((Engine::DocumentDb, region, id)),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::pattern::IdPattern;
 use super::vault::VaultPlace;
-use super::window::{DailyWindow, WeeklyWindow};
 use super::written::PitrSection;
+use crate::managed::{DailyWindow, WeeklyWindow, WindowError};
 use crate::policy::file::{CopySection, PlanSection, Scalar, Text, TierSection, VerifySection};
 use crate::policy::keep::Keep;
 use crate::policy::plan::VerifyLevel;
@@ -99,6 +99,8 @@ pub struct ManagedVerify {
     pub every: Duration,
     /// Of the throwaway instance.
     pub class: Option<String>,
+    /// For counting rows, following foreign keys and comparing indexes, all together.
+    pub check_within: Duration,
     /// Whatever became of the run, what it made is removed after this.
     pub remove_after: Duration,
 }
@@ -107,6 +109,9 @@ const FINAL_ID: &str = "{id}-final-%Y%m%d-%H%M%S";
 const RESTORE_ID: &str = "{id}-restored-%Y%m%d-%H%M%S";
 const TIER_ID: &str = "{id}-{tier}-%Y%m%d-%H%M%S";
 const WEEK: Duration = Duration(7 * 86_400);
+const DAY: Duration = Duration(86_400);
+/// An hour of the smallest class costs cents, and reads some hundred gigabytes.
+const CHECK_WITHIN: Duration = Duration(3_600);
 
 impl Resolver<'_> {
     pub(in crate::policy) fn managed_plan(&mut self, name: &Text, w: &PlanSection) -> Option<ManagedPlan> {
@@ -211,6 +216,7 @@ impl Resolver<'_> {
             self.misplaced(
                 [
                     ("class", v.get_ref().class.as_ref().map(Spanned::span)),
+                    ("check-within", v.get_ref().check_within.as_ref().map(Spanned::span)),
                     ("remove-after", v.get_ref().remove_after.as_ref().map(Spanned::span)),
                 ],
                 WHAT,
@@ -256,12 +262,12 @@ impl Resolver<'_> {
         })
     }
 
-    fn window<T: FromStr<Err = String>>(&mut self, w: Option<&Text>, example: &str) -> Option<T> {
+    fn window<T: FromStr<Err = WindowError>>(&mut self, w: Option<&Text>, example: &str) -> Option<T> {
         let w = w?;
         match w.get_ref().parse() {
             Ok(window) => Some(window),
             Err(e) => {
-                self.problem(w.span(), e, format!("Write for example `\"{example}\"`."));
+                self.problem(w.span(), e.to_string(), format!("Write for example `\"{example}\"`."));
                 None
             }
         }
@@ -387,12 +393,28 @@ impl Resolver<'_> {
                 format!(
                     "`{l}` says nothing of a managed database: holdfast cannot read what the provider stores"
                 ),
-                "Write `L3` (restored and connected to), `L4` (content checked) or `L5`.",
+                "Write `L3` (restored and connected to) or `L4` (content checked).",
+            );
+        }
+        // What is promised and not done would look like it was.
+        if let (Some(VerifyLevel::L5), Some(at)) = (level, &v.level) {
+            self.problem(
+                at.span(),
+                "`L5`, the application's own test, is not run for managed databases",
+                "Write `L4` (content checked), and the application's questions as [databases.NAME.checks].",
             );
         }
         let class = self.class(v.class.as_ref());
-        let remove_after = self.duration(v.remove_after.as_ref()).unwrap_or(Duration(86_400));
-        let out = ManagedVerify { level: level?, every: every?, class, remove_after };
+        let remove_after = self.duration(v.remove_after.as_ref()).unwrap_or(DAY);
+        let check_within = self.duration(v.check_within.as_ref()).unwrap_or(CHECK_WITHIN.min(remove_after));
+        if let Some(at) = v.check_within.as_ref().filter(|_| check_within > remove_after) {
+            self.problem(
+                at.span(),
+                format!("the copy is removed after {remove_after}, and its content is looked at for {check_within}"),
+                "Write a longer `remove-after`: the restore needs its time, too.",
+            );
+        }
+        let out = ManagedVerify { level: level?, every: every?, class, check_within, remove_after };
         enabled.then_some(out)
     }
 }

@@ -157,7 +157,9 @@ fn a_managed_database_resolves() {
     assert!(m.place_in("us-west-2").is_none());
     let kinds: Vec<_> = m.cutover.iter().map(|s| std::mem::discriminant(&s.to)).collect();
     assert_eq!(kinds.len(), 6);
-    assert_eq!(m.cutover[0].to, Move::Proxy { name: "shop-proxy".into(), target_group: "default".into() });
+    let proxy =
+        Move::Proxy { name: "shop-proxy".into(), target_group: "default".into(), within: Duration(600) };
+    assert_eq!(m.cutover[0].to, proxy);
     assert_eq!((m.cutover[0].health_within, m.cutover[1].health_within), (Duration(120), Duration(300)));
     assert!(matches!(&m.cutover[1].to, Move::Route53 { ttl: 30, .. }));
     assert_eq!(
@@ -180,6 +182,7 @@ fn a_managed_database_resolves() {
     assert_eq!(plan.copies["west"].of, ["daily"]);
     let verify = plan.verify.as_ref().unwrap();
     assert_eq!((verify.level, verify.remove_after), (VerifyLevel::L4, Duration(6 * 3_600)));
+    assert_eq!(verify.check_within, Duration(3_600));
     assert!(!plan.deletion_protection);
     assert_eq!((plan.quarantine, plan.manual_keep), (Duration(3 * 86_400), Some(Duration(30 * 86_400))));
     assert_eq!(plan.drills["region"].scenario, Scenario::Region);
@@ -237,6 +240,28 @@ fn managed_values_are_checked_where_they_stand() {
         ),
         ("\"https://shop", "\"shop", "39:10: `health` is not a URL"),
         ("{reader}", "{writer}", "47:40: `{writer}` is not known here"),
+        (
+            "deployment/backend",
+            "daemonset/backend",
+            "49:14: `daemonset/backend` is no workload that holdfast can change",
+        ),
+        ("namespace = \"shop\"", "namespace = \"Shop\"", "50:13: `Shop` is not the name of a namespace"),
+        ("{ DATABASE_HOST", "{ \"1 HOST\"", "51:9: `1 HOST` is not the name of a variable"),
+        (
+            "namespace = \"shop\"",
+            "region = \"us-east-1\"",
+            "50:10: `region` does not belong to this kind of step",
+        ),
+        (
+            "record = \"db",
+            "within = \"5m\"\nrecord = \"db",
+            "43:10: `within` does not belong to this kind of step",
+        ),
+        (
+            "secret = \"shop/db\"",
+            "secret = \"shop/db\"\nregion = \"west\"",
+            "47:10: `west` is not the name of a region",
+        ),
         ("undo = [\"point\", \"old\"]\n", "", "55:1: a command of the cutover needs an `undo`"),
         ("\"size\"\nabove", "\"growth\"\nabove", "62:11: `growth` is not what an alarm detects"),
         ("above = \"1TB\"", "above = \"lots\"", "63:9: `lots` is neither a number nor a size"),
@@ -295,6 +320,16 @@ fn managed_values_are_checked_where_they_stand() {
             "level = \"L4\"",
             "level = \"L2\"",
             "116:9: `L2` says nothing of a managed database: holdfast cannot read what the provider stores",
+        ),
+        (
+            "remove-after = \"6h\"",
+            "remove-after = \"6h\"\ncheck-within = \"7h\"",
+            "120:16: the copy is removed after 6h, and its content is looked at for 7h",
+        ),
+        (
+            "level = \"L4\"",
+            "level = \"L5\"",
+            "116:9: `L5`, the application's own test, is not run for managed databases",
         ),
         (
             "scenario = \"region\"",

@@ -91,6 +91,7 @@ pub struct CheckSection {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default, expecting = "a table")]
 pub struct PlaceSection {
     pub region: Option<Text>,
+    pub account: Option<Text>,
     pub subnet_group: Option<Text>,
     pub security_groups: Vec<Text>,
     pub parameter_group: Option<Text>,
@@ -129,8 +130,12 @@ pub struct CutoverSection {
     pub ttl: Option<Spanned<Scalar>>,
     pub secret: Option<Text>,
     pub keys: Named<Text>,
+    pub region: Option<Text>,
     pub kubernetes: Option<Text>,
     pub namespace: Option<Text>,
+    pub context: Option<Text>,
+    pub kubeconfig: Option<Text>,
+    pub within: Option<Spanned<Scalar>>,
     pub env: Named<Text>,
     pub scale: Option<Spanned<Scalar>>,
     pub rename: Option<Spanned<Scalar>>,

@@ -1,9 +1,28 @@
 //! A CNAME record leads to another database.
 
+use super::Pair;
 use crate::error::Result;
 use crate::managed::Managed;
 use crate::managed::wait::Answer;
 use holdfast_core::managed::{DnsChange, DnsRecord};
+
+/// What somebody should know of the record before it is changed.
+pub fn remarks(record: &str, was: Option<&DnsRecord>, pair: &Pair, warnings: &mut Vec<String>) {
+    let old = &pair.old.host;
+    let leads = |r: &DnsRecord| r.values.iter().any(|v| v.trim_end_matches('.') == old);
+    match was {
+        None => warnings.push(format!("`{record}` does not exist yet")),
+        Some(r) if !old.is_empty() && !leads(r) => {
+            let now = r.values.join(", ");
+            warnings.push(format!("`{record}` leads to `{now}` now, not to `{old}`"));
+        }
+        Some(r) if r.ttl > 300 => warnings.push(format!(
+            "`{record}` has a ttl of {} s: clients may use the old address that long; lower it before",
+            r.ttl
+        )),
+        Some(_) => {}
+    }
+}
 
 pub async fn point(m: &Managed, zone: &str, record: &str, ttl: u32, value: &str) -> Result<()> {
     let (name, kind) = (record.to_string(), "CNAME".to_string());
@@ -19,16 +38,22 @@ pub async fn put_back(
     record: &str,
     value: &str,
     was: Option<&DnsRecord>,
-) -> Result<()> {
-    let now = m.cloud.record(zone, record, "CNAME").await?;
-    let Some(now) = now.filter(|r| r.values.iter().any(|v| v.trim_end_matches('.') == value)) else {
-        return Ok(());
+) -> Result<Option<String>> {
+    let found = m.cloud.record(zone, record, "CNAME").await?;
+    if found == was.cloned() {
+        return Ok(None);
+    }
+    let Some(now) = found.filter(|r| r.values.iter().any(|v| v.trim_end_matches('.') == value)) else {
+        return Ok(Some(format!(
+            "record `{record}` was changed by somebody else meanwhile: it stays as it is"
+        )));
     };
     let change = match was {
         Some(was) => m.cloud.upsert_record(zone, was).await?,
         None => m.cloud.delete_record(zone, &now).await?,
     };
-    spread(m, record, change).await
+    spread(m, record, change).await?;
+    Ok(None)
 }
 
 /// Until every name server of the zone has it. What resolvers remember lasts for the ttl besides.

@@ -8,15 +8,21 @@ use crate::managed::Managed;
 use crate::managed::wait::Answer;
 use holdfast_core::managed::{Modification, Source};
 
-pub async fn swap(m: &Managed, pair: &Pair, old: &str, new: &str, aside: &Source) -> Result<()> {
-    rename(m, old, &pair.old.source, aside).await?;
+/// `old`: its resource id; `None`: it is gone, and its name is free.
+pub async fn swap(m: &Managed, pair: &Pair, old: Option<&str>, new: &str, aside: &Source) -> Result<()> {
+    if let Some(old) = old {
+        rename(m, old, &pair.old.source, aside).await?;
+    }
     rename(m, new, &pair.new.source, &pair.old.source).await
 }
 
 /// Back to where each was, however far the swap had come.
-pub async fn swap_back(m: &Managed, pair: &Pair, old: &str, new: &str, aside: &Source) -> Result<()> {
+pub async fn swap_back(m: &Managed, pair: &Pair, old: Option<&str>, new: &str, aside: &Source) -> Result<()> {
     rename(m, new, &pair.old.source, &pair.new.source).await?;
-    rename(m, old, aside, &pair.old.source).await
+    match old {
+        Some(old) => rename(m, old, aside, &pair.old.source).await,
+        None => Ok(()),
+    }
 }
 
 /// The database with this resource id gets the name `to`, if it does not have it.
@@ -28,7 +34,11 @@ async fn rename(m: &Managed, id: &str, from: &Source, to: &Source) -> Result<()>
     m.pace
         .until(&format!("rename to `{}`", to.id), &*m.monitor, async || {
             // A backup of its own may run just now: that is waited for.
-            m.cloud.modify(from, &change).await.map(|_| Answer::Ready(()))
+            match m.cloud.modify(from, &change).await {
+                // A try whose answer was lost has renamed it: where it is, is looked at below.
+                Err(e) if e.is_not_found() => Ok(Answer::Ready(())),
+                other => other.map(|_| Answer::Ready(())),
+            }
         })
         .await?;
     m.pace

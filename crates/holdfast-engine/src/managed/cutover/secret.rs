@@ -3,7 +3,7 @@
 use crate::error::{EngineError, Result};
 use crate::managed::Managed;
 use holdfast_core::Secret;
-use holdfast_core::managed::Operation;
+use holdfast_core::managed::{Operation, Region};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -19,8 +19,14 @@ pub fn object(id: &str, value: &Secret) -> Result<Map<String, Value>> {
     }
 }
 
-pub async fn write(m: &Managed, id: &str, keys: &BTreeMap<String, String>, op: &Operation) -> Result<()> {
-    let now = m.cloud.secret(&m.source.region, id).await?;
+pub async fn write(
+    m: &Managed,
+    region: &Region,
+    id: &str,
+    keys: &BTreeMap<String, String>,
+    op: &Operation,
+) -> Result<()> {
+    let now = m.cloud.secret(region, id).await?;
     let mut fields = object(id, &now.value)?;
     for (key, text) in keys {
         // A port that was a number stays one.
@@ -31,41 +37,56 @@ pub async fn write(m: &Managed, id: &str, keys: &BTreeMap<String, String>, op: &
         };
         fields.insert(key.clone(), value);
     }
-    put(m, id, fields, &now.value, op).await
+    put(m, region, id, fields, &now.value, op).await
 }
 
 /// Field by field, and only what still is what the step wrote: a password that was changed since stays.
 pub async fn put_back(
     m: &Managed,
+    region: &Region,
     id: &str,
     keys: &BTreeMap<String, String>,
     version: &str,
     op: &Operation,
-) -> Result<()> {
-    let now = m.cloud.secret(&m.source.region, id).await?;
+) -> Result<Option<String>> {
+    let now = m.cloud.secret(region, id).await?;
     let mut fields = object(id, &now.value)?;
-    let written: Vec<&String> = keys
-        .iter()
-        .filter(|(k, text)| fields.get(*k).is_some_and(|v| same(v, text)))
-        .map(|(k, _)| k)
-        .collect();
-    if now.version == version || written.is_empty() {
-        return Ok(());
+    if now.version == version {
+        return Ok(None);
     }
-    let was = object(id, &m.cloud.secret_version(&m.source.region, id, version).await?.value)?;
-    for key in written {
-        match was.get(key) {
+    let was = object(id, &m.cloud.secret_version(region, id, version).await?.value)?;
+    let mut others = Vec::new();
+    for (key, text) in keys {
+        let (found, before) = (fields.get(key), was.get(key));
+        if found == before {
+            continue;
+        }
+        if !found.is_some_and(|v| same(v, text)) {
+            others.push(key.as_str());
+            continue;
+        }
+        match before {
             Some(value) => drop(fields.insert(key.clone(), value.clone())),
             None => drop(fields.remove(key)),
         }
     }
-    put(m, id, fields, &now.value, op).await
+    put(m, region, id, fields, &now.value, op).await?;
+    Ok((!others.is_empty()).then(|| {
+        format!("{} of secret `{id}` was changed by somebody else meanwhile: it stays", others.join(", "))
+    }))
 }
 
-async fn put(m: &Managed, id: &str, fields: Map<String, Value>, now: &Secret, op: &Operation) -> Result<()> {
+async fn put(
+    m: &Managed,
+    region: &Region,
+    id: &str,
+    fields: Map<String, Value>,
+    now: &Secret,
+    op: &Operation,
+) -> Result<()> {
     let text = Secret::new(Value::Object(fields).to_string());
     if text.expose_bytes() != now.expose_bytes() {
-        m.cloud.put_secret(&m.source.region, id, &text, op).await?;
+        m.cloud.put_secret(region, id, &text, op).await?;
     }
     Ok(())
 }

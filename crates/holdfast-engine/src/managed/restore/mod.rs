@@ -17,6 +17,7 @@
 pub mod moment;
 pub mod origin;
 pub mod plan;
+pub mod price;
 pub mod steps;
 mod target;
 
@@ -96,10 +97,20 @@ pub struct Request {
     pub to: String,
     /// The source's, if none is given.
     pub region: Option<Region>,
+    /// In another account, from a copy that is there: whoever asks works with its credentials. Nothing is asked of
+    /// the source, which is in its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The source's own region is lost: nothing is asked of it.
+    pub source_lost: bool,
     pub what: What,
+    /// `db-…` or `cluster-…` of the database, as the policy says it: what is of another one of its name is refused.
+    pub resource_id: Option<String>,
+    /// Not even then: somebody wants that one.
+    pub of_another: bool,
     /// Takes the nearest moment if the one that is asked for cannot be reached.
     pub nearest: bool,
-    /// When it happened, for the loss of a restore from a snapshot; now, if it is not known.
+    /// When it happened, which is what the loss is counted to; the moment that is asked for, if it is not known, or now.
     pub incident: Option<Timestamp>,
     /// The role under which AWS Backup restores a recovery point.
     pub role_arn: Option<String>,
@@ -159,10 +170,23 @@ impl Restoring for State {
 /// What failed, with the names of what is left. [`EngineError::goes_on`]: the same command goes on.
 pub async fn run(m: &Managed, plan: &Plan) -> Result<Report> {
     let _lock = m.state.lock_run(&m.name)?;
+    if let Some(account) = &plan.account {
+        let me = m.cloud.identity().await?;
+        if me.account != *account {
+            return Err(EngineError::refused(
+                format!(
+                    "these are credentials of account {}, and the restore is one in {account}",
+                    me.account
+                ),
+                "nothing was made; check `profile` and `role` of the vault",
+            ));
+        }
+    }
     let unfinished = m.journal.unfinished(Some(VERB), Some(m.name.as_str()))?;
     for outline in unfinished {
         let op: Operation<State> = m.journal.resume(outline)?;
-        if op.state().progress.plan.target.source == plan.target.source {
+        let other = &op.state().progress.plan;
+        if other.target.source == plan.target.source && other.account == plan.account {
             return finish(m, op, true).await;
         }
     }
@@ -179,11 +203,11 @@ pub async fn run(m: &Managed, plan: &Plan) -> Result<Report> {
 }
 
 /// The unfinished operation that makes `plan`'s target, if there is one.
-fn begun(m: &Managed, to: &holdfast_core::managed::Source) -> Result<Option<Plan>> {
+fn begun(m: &Managed, to: &holdfast_core::managed::Source, account: Option<&str>) -> Result<Option<Plan>> {
     for outline in m.journal.unfinished(Some(VERB), Some(m.name.as_str()))? {
         let op: Operation<State> = m.journal.resume(outline)?;
         let plan = &op.state().progress.plan;
-        if &plan.target.source == to {
+        if &plan.target.source == to && plan.account.as_deref() == account {
             return Ok(Some(Plan { resumes: Some(op.id().to_string()), ..plan.clone() }));
         }
     }

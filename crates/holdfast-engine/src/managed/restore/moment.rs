@@ -7,7 +7,7 @@
 
 use crate::error::{EngineError, Result};
 use holdfast_core::managed::{Moment, RestorableWindow, RestoreFrom};
-use holdfast_core::time::{human, parse_instant, short};
+use holdfast_core::time::{TimeError, human, parse_instant, short};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,14 @@ impl At {
                 "give the time of the incident, such as 2026-11-21T09:35:00+01:00, or `latest`",
             ));
         }
-        Ok(At::Time(parse_instant(text, Timestamp::now())?))
+        parse_instant(text, Timestamp::now()).map(At::Time).map_err(|e| match e {
+            // Its hint names a time that counts from now, which is none here.
+            TimeError::NotATime(_) => EngineError::usage(
+                e.to_string(),
+                "write the time of the incident with its zone, such as 2026-11-21T09:35:00+01:00, or `latest`",
+            ),
+            e => e.into(),
+        })
     }
 }
 
@@ -49,6 +56,8 @@ pub enum Past {
     Live,
     Retained,
     Replicated,
+    /// Of a database that a cutover replaced, and that is there still.
+    Before,
 }
 
 impl Past {
@@ -56,6 +65,7 @@ impl Past {
         match self {
             Past::Live => "the live source",
             Past::Retained => "the retained backup of a deleted source",
+            Past::Before => "the database before the cutover",
             Past::Replicated => "the backup replicated from another region",
         }
     }

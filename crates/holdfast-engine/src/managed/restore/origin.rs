@@ -7,9 +7,11 @@ use super::moment::{self, At, Past, Way};
 use super::target::Backup;
 use super::{Request, What};
 use crate::error::{EngineError, Result};
-use crate::managed::Managed;
 use crate::managed::copy;
+use crate::managed::identity::is_resource_id;
+use crate::managed::lineage::{self, Lineage, Whose};
 use crate::managed::observed::Observed;
+use crate::managed::{Managed, backup_role};
 use holdfast_core::managed::{
     AutomatedBackup, AutomatedKind, Database, Engine, ErrorKind, KeyState, Moment, RecoveryPoint, Region,
     RestorableWindow, RestoreFrom, Snapshot, SnapshotFilter, SnapshotKind, SnapshotRef, Source,
@@ -82,15 +84,19 @@ pub async fn find(m: &Managed, to: &Source, seen: Seen<'_>, r: &Request, now: Ti
             })
         }
         What::Newest => {
-            let s = newest(m, &to.region).await?;
-            of_snapshot(m, to, s).await
+            let (s, left) = newest(m, &to.region, whose(seen, r).as_ref()).await?;
+            let mut found = of_snapshot(m, to, s).await?;
+            found.notes.extend(left);
+            Ok(found)
         }
         What::Snapshot(name) => {
             let s = named(m, to, name).await?;
+            own(m, &s, whose(seen, r).as_ref(), r)?;
             of_snapshot(m, to, s).await
         }
         What::RecoveryPoint { vault, arn, at } => {
             let p = m.cloud.recovery_point(&to.region, vault, arn).await?;
+            own_point(m, to, &p, whose(seen, r).as_ref(), r).await?;
             of_point(m, to, seen, p, *at, r, now).await
         }
     }
@@ -119,6 +125,13 @@ async fn ways(m: &Managed, region: &Region, seen: Seen<'_>, only: Option<&str>) 
         ways.retain(|w| {
             w.resource_id == name || matches!(&w.from, RestoreFrom::Automated { arn, .. } if arn == name)
         });
+        // What a cutover replaced is a past only for whoever names it: it may show what nobody used any more.
+        let line = seen.like.map(|l| Lineage::seen(&l.database)).unwrap_or_default();
+        let named = |b: &&AutomatedBackup| b.resource_id == name || b.arn.as_deref() == Some(name);
+        if ways.is_empty() {
+            let before = listed.iter().filter(named).filter(|b| line.successor(&b.resource_id).is_some());
+            ways.extend(before.filter_map(past_way));
+        }
         if ways.is_empty() {
             return Err(EngineError::not_found(
                 format!("{region} has no automated backup `{name}` of `{}`", m.source),
@@ -157,9 +170,14 @@ fn is_past_of(b: &AutomatedBackup, source: &Source, resource_id: Option<&str>) -
 fn past_way(b: &AutomatedBackup) -> Option<Way> {
     let past = match b.kind {
         AutomatedKind::Replicated => Past::Replicated,
-        _ => Past::Retained,
+        AutomatedKind::Retained => Past::Retained,
+        AutomatedKind::Live => Past::Before,
     };
     let from = match (b.at.engine, &b.arn) {
+        // It lives: its name may change, its resource id does not.
+        _ if past == Past::Before => {
+            RestoreFrom::Resource { resource_id: b.resource_id.clone(), to: Moment::Latest }
+        }
         // Aurora finds what is left of a cluster by its resource id only (RestoreDBClusterToPointInTime).
         (Engine::Rds, Some(arn)) => RestoreFrom::Automated { arn: arn.clone(), to: Moment::Latest },
         _ => RestoreFrom::Resource { resource_id: b.resource_id.clone(), to: Moment::Latest },
@@ -197,24 +215,92 @@ fn no_way(m: &Managed, region: &Region, live: Option<&Database>) -> EngineError 
     }
 }
 
-async fn newest(m: &Managed, region: &Region) -> Result<Snapshot> {
-    let filter = SnapshotFilter { source_id: Some(m.source.id.clone()), kind: None };
-    let mut all = m.cloud.snapshots(m.source.engine, region, &filter).await?;
+/// By the policy's resource id, or how the source looked last.
+fn whose(seen: Seen<'_>, r: &Request) -> Option<Whose> {
+    if r.of_another {
+        return None;
+    }
+    let database = seen.like.map(|l| &l.database);
+    let line = database.map(Lineage::seen).unwrap_or_default();
+    // A placeholder that nobody replaced is no reason to refuse everything.
+    Whose::new(r.resource_id.as_deref().filter(|id| is_resource_id(id)), database, &[line])
+}
+
+/// The newest of this database, or of those that it replaced; and which newer ones were left, because they are of
+/// another one of its name.
+async fn newest(m: &Managed, region: &Region, whose: Option<&Whose>) -> Result<(Snapshot, Option<String>)> {
+    let long = whose.is_some_and(|w| w.line().is_long());
+    let source_id = (!long).then(|| m.source.id.clone());
+    let mut all =
+        m.cloud.snapshots(m.source.engine, region, &SnapshotFilter { source_id, kind: None }).await?;
     // In another region another database may have the name.
     let from = |s: &Snapshot| {
         let copied = s
-            .tags
-            .get(holdfast_core::managed::tags::COPY_FROM_REGION)
+            .of_original(holdfast_core::managed::tags::COPY_FROM_REGION)
             .or(s.copied_from_region.as_ref().map(Region::as_str));
         copied.unwrap_or(s.at.region.as_str()) == m.source.region.as_str()
     };
-    all.retain(|s| s.status.is_available() && s.source_id == m.source.id && from(s));
-    all.into_iter().max_by_key(copy::moment).ok_or_else(|| {
-        EngineError::not_found(
+    let by_name = |s: &Snapshot| s.source_id == m.source.id && from(s);
+    let before = |s: &Snapshot| whose.is_some_and(|w| w.line().made(s, m.name.as_str(), &m.source));
+    all.retain(|s| s.status.is_available() && (by_name(s) || before(s)));
+    let (own, others): (Vec<Snapshot>, Vec<Snapshot>) = all.into_iter().partition(|s| is_own(s, whose));
+    let other = others.into_iter().max_by_key(copy::moment);
+    match (own.into_iter().max_by_key(copy::moment), other) {
+        (Some(s), other) => {
+            let newer = other.filter(|o| copy::moment(o) > copy::moment(&s));
+            Ok((s, newer.map(|o| format!("`{}` is newer, and {}", o.at, another(m, &o)))))
+        }
+        (None, Some(o)) => Err(refused(m, &o)),
+        (None, None) => Err(EngineError::not_found(
             format!("{region} has no finished snapshot of `{}`", m.source),
             format!("`holdfast list {}` shows what every region has", m.name),
-        )
-    })
+        )),
+    }
+}
+
+/// What does not say whose it is goes by its name.
+fn is_own(s: &Snapshot, whose: Option<&Whose>) -> bool {
+    whose.zip(lineage::of_snapshot(s)).is_none_or(|(w, id)| w.is_own(id))
+}
+
+fn own(m: &Managed, s: &Snapshot, whose: Option<&Whose>, r: &Request) -> Result<()> {
+    match r.of_another || is_own(s, whose) {
+        true => Ok(()),
+        false => Err(refused(m, s)),
+    }
+}
+
+/// A recovery point does not say which database it is of; the snapshot that it is does.
+async fn own_point(
+    m: &Managed,
+    to: &Source,
+    p: &RecoveryPoint,
+    whose: Option<&Whose>,
+    r: &Request,
+) -> Result<()> {
+    let (Some(id), Some(_), false) = (p.snapshot_id(), whose, r.of_another) else { return Ok(()) };
+    let at = SnapshotRef { engine: to.engine, region: to.region.clone(), id: id.to_string() };
+    match m.cloud.snapshot(&at).await {
+        Ok(s) => own(m, &s, whose, r),
+        // Not every point is a snapshot that can be seen here.
+        Err(_) => Ok(()),
+    }
+}
+
+fn another(m: &Managed, s: &Snapshot) -> String {
+    let id = lineage::of_snapshot(s).unwrap_or("unknown");
+    format!("of another database than `{}` is: {} ({id})", m.name, s.source_id)
+}
+
+fn refused(m: &Managed, s: &Snapshot) -> EngineError {
+    EngineError::refused(
+        format!("snapshot `{}` is {}", s.at, another(m, s)),
+        format!(
+            "`holdfast list {}` shows what there is; if that is the right one, write its `resource-id` into the policy; \
+             `restore … --of-another` takes it all the same",
+            m.name
+        ),
+    )
 }
 
 async fn named(m: &Managed, to: &Source, name: &str) -> Result<Snapshot> {
@@ -286,6 +372,26 @@ async fn usable_key(m: &Managed, region: &Region, key: &str) -> Result<Option<St
     }
 }
 
+/// The vault of AWS Backup in `region` that has a recovery point; those of `first` are asked before the others.
+///
+/// # Errors
+/// None has it, or they cannot be seen.
+pub async fn vault_of(m: &Managed, region: &Region, arn: &str, first: &[&str]) -> Result<String> {
+    let mut vaults = m.cloud.vaults(region).await?;
+    vaults.sort_by_key(|v| (!first.contains(&v.name.as_str()), v.name.clone()));
+    for v in vaults {
+        match m.cloud.recovery_point(region, &v.name, arn).await {
+            Ok(_) => return Ok(v.name),
+            Err(e) if e.is_not_found() || e.kind == ErrorKind::InvalidRequest => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(EngineError::not_found(
+        format!("no vault of AWS Backup in {region} has a recovery point `{arn}`"),
+        format!("`holdfast list {}` shows what there is; --region says where to look", m.name),
+    ))
+}
+
 async fn of_point(
     m: &Managed,
     to: &Source,
@@ -312,12 +418,7 @@ async fn of_point(
             "choose one that is completed",
         ));
     }
-    let Some(role_arn) = r.role_arn.clone() else {
-        return Err(EngineError::usage(
-            "AWS Backup restores under a role of its own, and none is given",
-            "give --role-arn, or set it for the vault in the policy; `holdfast iam --role restore` shows what it needs",
-        ));
-    };
+    let role_arn = backup_role::role(&*m.cloud, &to.region, &p.vault, r.role_arn.as_deref()).await?;
     let mut notes = Vec::new();
     let (moment, shows) = match (at, p.continuous, p.window) {
         (None, false, _) => (None, p.created),
@@ -329,6 +430,13 @@ async fn of_point(
                     short(p.created)
                 ),
                 "leave out --at, or name a continuous point",
+            ));
+        }
+        // Its end is the newest moment, which may have the fault in it: only who says so gets it.
+        (None, true, _) if !r.temporary => {
+            return Err(EngineError::usage(
+                format!("recovery point `{}` is continuous: to which moment?", p.arn),
+                "--at TIME of the incident, or --at latest",
             ));
         }
         (at, true, Some(window)) => {

@@ -13,6 +13,7 @@ use holdfast_core::time::{human, short};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// A restore, decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +26,13 @@ pub struct Plan {
     pub from: String,
     /// The snapshot that is restored, if it is one.
     pub snapshot_arn: Option<String>,
+    /// GiB of the backup, where the provider says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_gib: Option<u32>,
     pub target: RestoreTarget,
+    /// Where it is made, if not in the source's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// VPC of the subnet group.
     pub vpc: Option<String>,
     pub instances: Vec<NewInstance>,
@@ -39,6 +46,9 @@ pub struct Plan {
     pub moment: Option<Timestamp>,
     pub remove_on_failure: bool,
     pub notes: Vec<String>,
+    /// What was asked for: a restore that goes on is one of the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<What>,
     /// The operation that a killed run began, and that this plan goes on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<String>,
@@ -58,15 +68,17 @@ impl Plan {
 pub async fn plan(m: &Managed, r: &Request) -> Result<Plan> {
     let to = destination(&m.source, r)?;
     if !r.temporary
-        && let Some(plan) = begun(m, &to)?
+        && let Some(plan) = begun(m, &to, r.account.as_deref())?
     {
-        let other = match &r.what {
-            What::Moment { at: At::Time(t), .. } => plan.asked != *t,
-            What::Snapshot(id) => {
-                plan.snapshot_arn.as_ref().is_none_or(|arn| arn != id && !arn.ends_with(&format!(":{id}")))
-            }
-            _ => false,
-        };
+        let other = plan.request.as_ref().is_some_and(|w| *w != r.what)
+            || match &r.what {
+                What::Moment { at: At::Time(t), .. } => plan.asked != r.incident.unwrap_or(*t),
+                What::Snapshot(id) => plan
+                    .snapshot_arn
+                    .as_ref()
+                    .is_none_or(|arn| arn != id && !arn.ends_with(&format!(":{id}"))),
+                _ => false,
+            };
         if other {
             return Err(EngineError::refused(
                 format!("a restore to `{to}` from {} is not finished", plan.from),
@@ -77,7 +89,12 @@ pub async fn plan(m: &Managed, r: &Request) -> Result<Plan> {
     }
     let now = Timestamp::now();
     let mut notes = Vec::new();
-    let live = look(m, &to.region, &mut notes).await?;
+    copies_only(m, r)?;
+    // In another account something else may have the source's name.
+    let live = match r.source_lost || r.account.is_some() {
+        true => None,
+        false => look(m, &to.region, &mut notes).await?,
+    };
     free(m, &to).await?;
     let last = match live {
         Some(_) => None,
@@ -100,16 +117,21 @@ pub async fn plan(m: &Managed, r: &Request) -> Result<Plan> {
     notes.extend(found.notes);
     notes.extend(more);
     let asked = match &r.what {
-        What::Moment { at: At::Time(t), .. } | What::RecoveryPoint { at: Some(At::Time(t)), .. } => *t,
-        _ => r.incident.unwrap_or(now),
+        What::Moment { at: At::Time(t), .. } | What::RecoveryPoint { at: Some(At::Time(t)), .. } => Some(*t),
+        _ => None,
     };
+    let asked = r.incident.or(asked).unwrap_or(now);
+    // Clusters grow by themselves: what a snapshot says of its size is all that is known.
+    let size_gib = found.backup.size_gib.or(found.snapshot.as_ref().map(|s| s.size_gib));
     Ok(Plan {
         database: m.name.to_string(),
         source: m.source.clone(),
         origin: found.origin,
         from: found.words,
         snapshot_arn: found.snapshot.map(|s| s.arn),
+        size_gib: size_gib.filter(|g| *g > 0),
         target,
+        account: r.account.clone(),
         vpc,
         instances,
         protect,
@@ -121,9 +143,27 @@ pub async fn plan(m: &Managed, r: &Request) -> Result<Plan> {
         asked,
         moment: found.moment,
         remove_on_failure: r.remove_on_failure,
+        request: Some(r.what.clone()),
         notes,
         resumes: None,
     })
+}
+
+/// What is in another account is a copy: what goes by the source's name there is of another database.
+fn copies_only(m: &Managed, r: &Request) -> Result<()> {
+    match (&r.account, &r.what) {
+        (Some(account), What::Moment { .. } | What::Newest) => Err(EngineError::usage(
+            format!(
+                "account {account} has copies of `{}`, and neither it nor its automated backups",
+                m.source
+            ),
+            format!(
+                "name a copy: --from-snapshot ID or --from-point ARN; `holdfast list {}` shows them",
+                m.name
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn destination(source: &Source, r: &Request) -> Result<Source> {
@@ -140,12 +180,27 @@ fn destination(source: &Source, r: &Request) -> Result<Source> {
     Ok(to)
 }
 
+/// For a region that may be lost: its calls are repeated for minutes, and nothing but a note comes of them.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The source, if it lives. Its region may be what was lost: then another one is no reason to fail.
 async fn look(m: &Managed, to: &Region, notes: &mut Vec<String>) -> Result<Option<Observed>> {
-    match observed::look(m).await {
+    let elsewhere = *to != m.source.region;
+    let looking = observed::look(m);
+    let found = match elsewhere {
+        false => looking.await,
+        true => match tokio::time::timeout(PATIENCE, looking).await {
+            Ok(found) => found,
+            Err(_) => {
+                notes.push(format!("the source cannot be seen: {} does not answer", m.source.region));
+                return Ok(None);
+            }
+        },
+    };
+    match found {
         Ok(seen) => Ok(Some(seen)),
         Err(e) if e.is_not_found() => Ok(None),
-        Err(e) if *to != m.source.region && !matches!(e.kind, ErrorKind::NoCredentials) => {
+        Err(e) if elsewhere && !matches!(e.kind, ErrorKind::NoCredentials) => {
             notes.push(format!("the source cannot be seen: {e}"));
             Ok(None)
         }
@@ -196,10 +251,17 @@ impl fmt::Display for Plan {
         let join = |parts: Vec<Option<String>>| parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let named = |what: &str, name: &Option<String>| name.as_ref().map(|n| format!("{what} {n}"));
         line("restore", format!("{} ({})", self.database, self.source))?;
-        line("to", t.source.to_string())?;
+        let account = self.account.as_ref().map(|a| format!(", in account {a}")).unwrap_or_default();
+        line("to", format!("{}{account}", t.source))?;
         line("from", self.from.clone())?;
-        if let Some(seconds) = self.loss_seconds() {
-            let lost = human(std::time::Duration::from_secs(seconds.unsigned_abs()));
+        if let Some(after) = self.moment.filter(|m| *m > self.asked) {
+            let late = human(after.duration_since(self.asked).unsigned_abs());
+            line(
+                "loss",
+                format!("none: it shows {late} AFTER {}, with all that happened then", short(self.asked)),
+            )?;
+        } else if let Some(seconds) = self.loss_seconds() {
+            let lost = human(Duration::from_secs(seconds.unsigned_abs()));
             line("loss", format!("{lost} before {}", short(self.asked)))?;
         }
         line("like", self.like.clone())?;

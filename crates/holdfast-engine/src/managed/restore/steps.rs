@@ -13,7 +13,8 @@ use crate::managed::wait::{Answer, Pace};
 use crate::managed::{Managed, operation};
 use holdfast_core::Monitor;
 use holdfast_core::managed::{
-    Database, Modification, NewRestoreJob, Operation as OperationName, restore_metadata, tags as keys,
+    Database, Modification, NewRestoreJob, Operation as OperationName, RestoreTarget, Tags, restore_metadata,
+    tags as keys,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -68,11 +69,14 @@ pub struct Progress {
     /// AWS Backup's restore job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// The job was asked for; without [`Progress::job`] nobody knows whether there is one.
+    #[serde(default)]
+    pub job_asked: bool,
 }
 
 impl Progress {
     pub fn new(plan: Plan, now: Timestamp) -> Self {
-        Progress { plan, next: Step::Start, since: now, phases: Vec::new(), job: None }
+        Progress { plan, next: Step::Start, since: now, phases: Vec::new(), job: None, job_asked: false }
     }
 
     fn go(&mut self, next: Step, now: Timestamp) {
@@ -164,15 +168,9 @@ async fn start<S: Restoring>(
                 .await?;
             Ok(Step::WaitDatabase)
         }
-        Origin::RecoveryPoint { arn, role_arn, hints, moment, .. } => {
-            let job = NewRestoreJob {
-                region: plan.target.source.region.clone(),
-                engine: plan.target.source.engine,
-                point_arn: arn.clone(),
-                role_arn: role_arn.clone(),
-                metadata: restore_metadata(hints, &plan.target, *moment),
-                copy_tags: false,
-            };
+        Origin::RecoveryPoint { .. } => {
+            let Some(job) = job_of(plan) else { return Ok(Step::WaitDatabase) };
+            op.advance(Timestamp::now(), |s| s.progress_mut().job_asked = true)?;
             let started = m
                 .pace
                 .until(&what, &*m.monitor, async || {
@@ -185,6 +183,19 @@ async fn start<S: Restoring>(
     }
 }
 
+/// The restore job of a recovery point.
+fn job_of(plan: &Plan) -> Option<NewRestoreJob> {
+    let Origin::RecoveryPoint { arn, role_arn, hints, moment, .. } = &plan.origin else { return None };
+    Some(NewRestoreJob {
+        region: plan.target.source.region.clone(),
+        engine: plan.target.source.engine,
+        point_arn: arn.clone(),
+        role_arn: role_arn.clone(),
+        metadata: restore_metadata(hints, &plan.target, *moment),
+        copy_tags: false,
+    })
+}
+
 /// A restore job takes no tags: they go on what it made as soon as it says what that is.
 async fn wait_job<S: Restoring>(
     m: &Managed,
@@ -194,7 +205,7 @@ async fn wait_job<S: Restoring>(
 ) -> Result<Step> {
     let to = &plan.target.source;
     let Some(id) = op.state().progress().job.clone() else { return Ok(Step::Start) };
-    let tags = plan.target.tags.clone().with(keys::OPERATION, name.as_str());
+    let tags = made(&plan.target, name);
     let tagged = std::sync::atomic::AtomicBool::new(false);
     let flag = std::sync::atomic::Ordering::Relaxed;
     m.pace
@@ -281,6 +292,9 @@ async fn wait_instances(m: &Managed, plan: &Plan) -> Result<()> {
 }
 
 /// Waits until a restore job makes nothing any more, and tags what it made: only then can all of it be removed.
+///
+/// A job that was asked for and whose answer was lost is asked for again with the same token, which is the
+/// operation's: AWS Backup then names the one that there is.
 pub async fn settle(
     m: &Managed,
     pace: &Pace,
@@ -288,21 +302,34 @@ pub async fn settle(
     progress: &Progress,
     name: &OperationName,
 ) -> Result<()> {
-    let Some(id) = &progress.job else { return Ok(()) };
     let (to, target) = (&progress.plan.target.source, &progress.plan.target);
+    let id = match (&progress.job, job_of(&progress.plan)) {
+        (Some(id), _) => id.clone(),
+        (None, Some(job)) if progress.job_asked => {
+            let ask = async || m.cloud.start_restore(&job, name).await.map(Answer::Ready);
+            pace.until(&format!("restore job of `{to}`"), monitor, ask).await?.id
+        }
+        _ => return Ok(()),
+    };
     let job = pace
         .until(&format!("restore job of `{to}`"), monitor, async || {
-            let job = m.cloud.restore_job(&to.region, id).await?;
+            let job = m.cloud.restore_job(&to.region, &id).await?;
             let state = format!("{:?}", job.state).to_lowercase();
             Ok(if job.state.is_final() { Answer::Ready(job) } else { Answer::Going(state) })
         })
         .await?;
     if let Some(arn) = &job.created_resource {
-        let tags = target.tags.clone().with(keys::OPERATION, name.as_str());
+        let tags = made(target, name);
         match m.cloud.add_tags(&to.region, arn, &tags).await {
             Err(e) if e.is_not_found() => {}
             other => other?,
         }
     }
     Ok(())
+}
+
+/// What a restore job makes carries no tags of ours at first.
+fn made(target: &RestoreTarget, name: &OperationName) -> Tags {
+    let tags = target.tags.clone().with(keys::OPERATION, name.as_str());
+    tags.with(keys::MADE, &keys::database_mark(&target.source))
 }

@@ -43,7 +43,7 @@ pub fn shape(to: &Source, like: Option<&Observed>, backup: &Backup, request: &Re
     fits_engine(to.engine, set)?;
     let mut missing = Missing::default();
     let mut notes = Vec::new();
-    let here = like.is_some_and(|l| l.database.source.region == to.region);
+    let here = request.account.is_none() && like.is_some_and(|l| l.database.source.region == to.region);
     let mut target = match like {
         Some(l) => RestoreTarget::like(&l.database, to.clone()),
         None => blank(to.clone()),
@@ -117,7 +117,7 @@ pub fn shape(to: &Source, like: Option<&Observed>, backup: &Backup, request: &Re
             instances(to, like.filter(|_| !request.temporary), here, set, &mut missing)?
         }
     };
-    missing.refuse(to, like)?;
+    missing.refuse(to, like, request.account.as_deref())?;
     scaling(target.scaling, &instances)?;
     for (key, value) in request.tags.iter() {
         target.tags.set(key, value);
@@ -145,19 +145,23 @@ impl Missing {
         }
     }
 
-    fn refuse(self, to: &Source, like: Option<&Observed>) -> Result<()> {
+    fn refuse(self, to: &Source, like: Option<&Observed>, account: Option<&str>) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
+        let there = account.map(|a| format!(" of account {a}")).unwrap_or_default();
+        let and = account.map(|a| format!(" and account = \"{a}\"")).unwrap_or_default();
         let why = match like {
-            Some(l) => format!("what `{}` uses does not exist in {}", l.database.source, to.region),
+            Some(l) => format!("what `{}` uses does not exist in {}{there}", l.database.source, to.region),
             None => "the source is gone, and this host never saw it".into(),
         };
         Err(EngineError::usage(
             format!("{why}: it is not known what `{to}` should have"),
             format!(
-                "give {}; the provider's own defaults are seldom what an application needs",
-                self.0.join(", ")
+                "give {}, or write it into [databases.NAME.places.PLACE] with region = \"{}\"{and}; the provider's own \
+                 defaults are seldom what an application needs",
+                self.0.join(", "),
+                to.region
             ),
         ))
     }

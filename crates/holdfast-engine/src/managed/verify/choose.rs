@@ -5,7 +5,7 @@ use crate::error::{EngineError, Result};
 use crate::managed::Managed;
 use crate::managed::observed;
 use crate::managed::restore::At;
-use holdfast_core::managed::RestorableWindow;
+use holdfast_core::managed::{PointFilter, Region, RestorableWindow};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -23,17 +23,22 @@ pub enum What {
     /// Any second of the restorable window: over time all of it is tried, and not only its end.
     Random,
     /// A recovery point of AWS Backup.
-    RecoveryPoint { vault: String, arn: String },
+    /// `None`: whichever vault of the region has it.
+    RecoveryPoint { vault: Option<String>, arn: String },
 }
 
 /// As a restore understands it.
-pub async fn resolve(m: &Managed, what: &What) -> Result<restore::What> {
+pub async fn resolve(m: &Managed, region: &Region, what: &What) -> Result<restore::What> {
     Ok(match what {
         What::Newest => restore::What::Newest,
         What::Snapshot(name) => restore::What::Snapshot(name.clone()),
         What::Moment(at) => restore::What::Moment { at: *at, backup: None },
         What::RecoveryPoint { vault, arn } => {
-            restore::What::RecoveryPoint { vault: vault.clone(), arn: arn.clone(), at: None }
+            let vault = match vault {
+                Some(vault) => vault.clone(),
+                None => vault_of(m, region, arn).await?,
+            };
+            restore::What::RecoveryPoint { vault, arn: arn.clone(), at: None }
         }
         What::Random => {
             let window = observed::look(m).await?.database.window;
@@ -47,6 +52,20 @@ pub async fn resolve(m: &Managed, what: &What) -> Result<restore::What> {
             restore::What::Moment { at: At::Time(moment), backup: None }
         }
     })
+}
+
+/// The vault that holds a recovery point: no ARN says.
+async fn vault_of(m: &Managed, region: &Region, arn: &str) -> Result<String> {
+    for v in m.cloud.vaults(region).await? {
+        let points = m.cloud.recovery_points(region, &v.name, &PointFilter::default()).await?;
+        if points.iter().any(|p| p.arn == arn) {
+            return Ok(v.name);
+        }
+    }
+    Err(EngineError::not_found(
+        format!("no vault of AWS Backup in {region} has a recovery point `{arn}`"),
+        format!("`holdfast list {}` shows what every region has; --region says where to look", m.name),
+    ))
 }
 
 fn random(w: &RestorableWindow) -> Option<Timestamp> {

@@ -7,21 +7,23 @@
 //! | level | what was shown |
 //! |---|---|
 //! | L2 | the provider restored it, and says that it is available |
-//! | L3 | it accepts connections: a session in every database; of DocumentDB only that its port answers |
-//! | L4 | every check of its content holds ([`checks`]); PostgreSQL only |
+//! | L3 | it accepts connections: a session in every database; DocumentDB: a login and a command |
+//! | L4 | every check of its content holds, and all of it was looked at ([`checks`], [`documents`]) |
 //!
 //! The copy is of the smallest sensible class, in a security group of its own that lets in one address and nothing
-//! out, without the source's tags: a backup plan that selects by tag must not find it. It is never an instance that
+//! out (or in those that the policy sets apart for this, never the source's), without the source's tags: a backup plan that selects by tag must not find it. It is never an instance that
 //! anybody else uses (provider rules X31).
 //!
 //! Crash and failure: everything carries the operation and an end of life from its creation. The run removes it at the
-//! end, and when a step fails; Ctrl-C gives the removal [`CLEANING`]. A process that is killed goes on, or only removes,
-//! the next time; if there is none, [`super::reap`] removes it. The operation's record, with what was found, is kept:
+//! end, and when a step fails; Ctrl-C gives the removal [`CLEANING`]. When the time to wait is up it is left as it is,
+//! and the same command goes on. A process that is killed goes on, or only removes, the next time; if there is none,
+//! [`super::reap`] removes it. The operation's record, with what was found, is kept:
 //! that is the evidence.
 
 pub mod checks;
 mod choose;
 pub mod connect;
+mod documents;
 pub mod evidence;
 mod plan;
 
@@ -31,15 +33,18 @@ pub use connect::{Login, Password};
 pub use evidence::{Level, Report};
 pub use plan::{Plan, plan};
 
-use super::journal::{Ended, Operation};
+use super::journal::{Ended, Operation, Outline};
+use super::reap::Reaper;
 use super::restore::steps::{self, Progress, Restoring};
 use super::wait::Pace;
 use super::{Managed, operation, remove, restore};
 use crate::error::{EngineError, Result};
-use connect::{Access, endpoint, port_answers};
+use connect::Access;
 use evidence::Outcome;
+use holdfast_core::DatabaseName;
 use holdfast_core::managed::{
-    Database, Engine, NewSecurityGroup, Operation as OperationName, Peer, Region, Tags, tags as keys,
+    Database, DocumentError, Engine, NewSecurityGroup, Operation as OperationName, Peer, Region, SnapshotRef,
+    Tags, tags as keys,
 };
 use holdfast_core::time::{Duration as Span, short};
 use jiff::Timestamp;
@@ -57,11 +62,13 @@ pub struct Request {
     pub what: What,
     /// Where to restore; the source's region, if none is given.
     pub region: Option<Region>,
+    /// Of the database, as the policy says it: what another one of its name left verifies nothing.
+    pub resource_id: Option<String>,
     /// The role under which AWS Backup restores a recovery point.
     pub role_arn: Option<String>,
     /// What the copy has instead of the smallest class and the source's network.
     pub set: restore::Overrides,
-    /// L4, if none is given; L3 of DocumentDB.
+    /// L4, if none is given.
     pub level: Option<Level>,
     /// Who may connect, such as `10.0.0.7/32`; this host, if nobody is named.
     pub from_cidr: Option<String>,
@@ -70,6 +77,16 @@ pub struct Request {
     /// After this the reaper may remove the copy; 12 hours, if it is not given.
     pub life: Option<Span>,
     pub tags: Tags,
+}
+
+impl Request {
+    /// Whether a verification for the one answers the other: the same point in the same region, looked at as far.
+    fn asks_as(&self, other: &Request, home: &Region) -> bool {
+        let place = |r: &Request| r.region.clone().unwrap_or_else(|| home.clone());
+        self.what == other.what
+            && place(self) == place(other)
+            && self.level.unwrap_or_default() == other.level.unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +108,18 @@ struct State {
     group: Option<String>,
     next: Step,
     outcome: Outcome,
+    /// It stopped for something that says nothing about the backup: only the removal is left.
+    #[serde(default)]
+    no_verdict: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     report: Option<Report>,
+}
+
+impl State {
+    /// Whether going on with it gives what is asked for.
+    fn answers(&self, request: &Request, home: &Region) -> bool {
+        !self.no_verdict && self.plan.request.asks_as(request, home)
+    }
 }
 
 impl Restoring for State {
@@ -105,17 +132,62 @@ impl Restoring for State {
     }
 }
 
-/// Verifies, or goes on with a verification that an earlier run began.
+/// Verifies, or goes on with a verification that an earlier run began. One that was begun for something else is
+/// finished first; its result is a note.
 ///
 /// # Errors
 /// What keeps us from looking. A copy that cannot be restored, reached or trusted is no error but a report that did
 /// not pass.
 pub async fn run(m: &Managed, plan: &Plan) -> Result<Report> {
-    let _lock = m.state.lock_run(&m.name)?;
-    let mut unfinished = m.journal.unfinished(Some(VERB), Some(m.name.as_str()))?;
-    if !unfinished.is_empty() {
-        let op: Operation<State> = m.journal.resume(unfinished.remove(0))?;
-        return finish(m, op, true).await;
+    let _lock = m.state.lock_verify(&m.name)?;
+    let mut asked = None;
+    let mut others = Vec::new();
+    for outline in m.journal.unfinished(Some(VERB), Some(m.name.as_str()))? {
+        let op: Operation<State> = m.journal.resume(outline)?;
+        match asked.is_none() && op.state().answers(&plan.request, &m.source.region) {
+            true => asked = Some(op),
+            false => others.push(op),
+        }
+    }
+    let mut notes = Vec::new();
+    for op in others {
+        notes.push(first(m, op).await?);
+    }
+    let mut report = match asked {
+        Some(op) => finish(m, op, true).await?,
+        None => begin(m, plan).await?,
+    };
+    report.outcome.evidence.notes.extend(notes);
+    Ok(report)
+}
+
+/// Finishes one that was begun for something else. What came of it, in words.
+async fn first(m: &Managed, op: Operation<State>) -> Result<String> {
+    let (id, from) = (op.id().to_string(), op.state().plan.restore.from.clone());
+    let said = match finish(m, op, true).await {
+        Ok(r) if r.passed => {
+            let reached = r.outcome.level.map_or("nothing", Level::word);
+            format!("verification {id} of {from}, begun before, passed {reached}")
+        }
+        Ok(r) => format!("verification {id} of {from}, begun before, did NOT pass: {}", reason(&r)),
+        Err(e) => {
+            let open = m.journal.unfinished(Some(VERB), Some(m.name.as_str()))?;
+            if matches!(e, EngineError::Cancelled) || open.iter().any(|o| o.id == id) {
+                return Err(e);
+            }
+            format!("verification {id} of {from}, begun before, ended without a verdict: {e}")
+        }
+    };
+    m.monitor.info(said.clone());
+    Ok(said)
+}
+
+async fn begin(m: &Managed, plan: &Plan) -> Result<Report> {
+    if let Some(id) = &plan.resumes {
+        return Err(EngineError::refused(
+            format!("verification {id}, which this plan goes on with, has ended meanwhile"),
+            "run it again",
+        ));
     }
     let now = Timestamp::now();
     let state = State {
@@ -124,20 +196,78 @@ pub async fn run(m: &Managed, plan: &Plan) -> Result<Report> {
         group: None,
         next: Step::Group,
         outcome: Outcome::default(),
+        no_verdict: false,
         report: None,
     };
     let op = m.journal.begin(VERB, m.name.as_str(), now, state)?;
     finish(m, op, false).await
 }
 
-/// The plan of a verification that was begun and has not ended.
-fn begun(m: &Managed) -> Result<Option<Plan>> {
-    let mut unfinished = m.journal.unfinished(Some(VERB), Some(m.name.as_str()))?;
-    if unfinished.is_empty() {
-        return Ok(None);
+/// Verifications that were begun and have not ended.
+struct Begun {
+    /// That of what is asked for.
+    plan: Option<Plan>,
+    /// The others, in words: they are finished first.
+    others: Vec<String>,
+}
+
+fn begun(m: &Managed, request: &Request) -> Result<Begun> {
+    let mut out = Begun { plan: None, others: Vec::new() };
+    for outline in m.journal.unfinished(Some(VERB), Some(m.name.as_str()))? {
+        let op: Operation<State> = m.journal.resume(outline)?;
+        let plan = op.state().plan.clone();
+        match out.plan.is_none() && op.state().answers(request, &m.source.region) {
+            true => out.plan = Some(Plan { resumes: Some(op.id().to_string()), ..plan }),
+            false => {
+                let (from, wanted) = (&plan.restore.from, plan.wanted.word());
+                out.others.push(format!("{} ({wanted} of {from}), begun and not finished", op.id()));
+            }
+        }
     }
-    let op: Operation<State> = m.journal.resume(unfinished.remove(0))?;
-    Ok(Some(Plan { resumes: Some(op.id().to_string()), ..op.state().plan.clone() }))
+    Ok(out)
+}
+
+/// Regions and names of the snapshots that verifications are restored from just now.
+pub(super) fn in_use(outlines: &[Outline]) -> impl Iterator<Item = (&str, &str)> {
+    let all = outlines.iter().filter(|o| o.verb == VERB);
+    all.filter_map(|o| {
+        // arn:aws:rds:REGION:ACCOUNT:snapshot:ID
+        let arn = o.state["plan"]["restore"]["snapshot_arn"].as_str()?;
+        Some((arn.split(':').nth(3)?, arn.rsplit(':').next()?))
+    })
+}
+
+/// Where a verification that is under way has its copy, and when its end of life is; `None` if its record is another
+/// version's.
+pub(super) fn end_of(o: &Outline) -> Option<(Region, Timestamp)> {
+    let plan: Plan = serde_json::from_value(o.state.get("plan")?.clone()).ok()?;
+    Some((plan.restore.target.source.region, plan.expires))
+}
+
+/// Ends a verification that nobody goes on with, and removes what it made. Success if it has ended meanwhile.
+pub(super) async fn abandon(r: &Reaper, database: &DatabaseName, id: &str) -> Result<()> {
+    let _lock = r.state.lock_verify(database)?;
+    let mut unfinished = r.journal.unfinished(Some(VERB), Some(database.as_str()))?;
+    unfinished.retain(|o| o.id == id);
+    let Some(outline) = unfinished.pop() else { return Ok(()) };
+    let mut op: Operation<State> = r.journal.resume(outline)?;
+    let m = Managed {
+        name: database.clone(),
+        source: op.state().plan.restore.source.clone(),
+        cloud: r.cloud.clone(),
+        journal: r.journal.clone(),
+        state: r.state.clone(),
+        monitor: r.monitor.clone(),
+        pace: r.pace,
+        documents: None,
+    };
+    if op.state().next != Step::Remove {
+        op.advance(Timestamp::now(), |s| {
+            s.outcome.stopped = Some("nobody went on with it until its end of life".into());
+            s.next = Step::Remove;
+        })?;
+    }
+    finish(&m, op, true).await.map(|_| ())
 }
 
 async fn finish(m: &Managed, mut op: Operation<State>, resumed: bool) -> Result<Report> {
@@ -149,10 +279,19 @@ async fn finish(m: &Managed, mut op: Operation<State>, resumed: bool) -> Result<
     if op.state().next != Step::Remove
         && let Err(e) = work(m, &mut op).await
     {
-        op.advance(Timestamp::now(), |s| {
+        // It goes on at the provider: the same command waits for it again, and the reaper knows its end of life.
+        if matches!(e, EngineError::NotYet { .. }) {
+            return Err(e);
+        }
+        let written = op.advance(Timestamp::now(), |s| {
             s.outcome.stopped = Some(e.to_string());
+            s.no_verdict = !is_verdict(&e);
             s.next = Step::Remove;
-        })?;
+        });
+        // A disk that is full keeps nothing alive that costs money.
+        if let Err(e) = written {
+            m.monitor.warning(format!("the record of {} could not be written: {e}", op.id()));
+        }
         failure = Some(e);
     }
     let cancelled = matches!(failure, Some(EngineError::Cancelled));
@@ -165,14 +304,19 @@ async fn finish(m: &Managed, mut op: Operation<State>, resumed: bool) -> Result<
     }
     let report = report(m, &op, resumed).await;
     op.advance(Timestamp::now(), |s| s.report = Some(report.clone()))?;
-    let ended = match (&failure, report.passed) {
-        (Some(EngineError::Cancelled), _) => Ended::RolledBack("cancelled".into()),
-        (_, true) => Ended::Succeeded,
-        (_, false) => Ended::Failed(reason(&report)),
+    let no_verdict = failure.as_ref().map_or(op.state().no_verdict, |e| !is_verdict(e));
+    let ended = match report.passed {
+        _ if no_verdict => Ended::RolledBack(reason(&report)),
+        true => Ended::Succeeded,
+        false => Ended::Failed(reason(&report)),
     };
     op.end(Timestamp::now(), ended)?;
     match failure {
-        Some(e) if !is_verdict(&e) => Err(e),
+        Some(e) if no_verdict => Err(e),
+        None if no_verdict => Err(EngineError::Unreachable {
+            what: format!("an earlier run stopped without a verdict: {}", reason(&report)),
+            hint: "what it made is removed; run it again".into(),
+        }),
         _ => Ok(report),
     }
 }
@@ -180,7 +324,10 @@ async fn finish(m: &Managed, mut op: Operation<State>, resumed: bool) -> Result<
 /// Errors that say something about the backup; the rest is about permissions, this host or the network.
 fn is_verdict(e: &EngineError) -> bool {
     match e {
-        EngineError::Failed { .. } | EngineError::NotYet { .. } => true,
+        EngineError::Failed { .. } => true,
+        EngineError::Documents(e) => {
+            matches!(e, DocumentError::Lost(_) | DocumentError::Refused(_) | DocumentError::TimeUp)
+        }
         EngineError::Pg(e) => matches!(e, holdfast_pg::PgError::Lost(_) | holdfast_pg::PgError::Query { .. }),
         _ => false,
     }
@@ -202,16 +349,21 @@ fn reason(report: &Report) -> String {
 async fn work(m: &Managed, op: &mut Operation<State>) -> Result<()> {
     let name = operation(op.id())?;
     if Timestamp::now() >= op.state().plan.expires {
-        return Err(EngineError::failed(
-            format!("its end of life, {}, came before its end", short(op.state().plan.expires)),
-            "run it again",
-        ));
+        // A host that was away for long says nothing about the backup.
+        return Err(EngineError::Unreachable {
+            what: format!("its end of life, {}, came before its end", short(op.state().plan.expires)),
+            hint: "run it again".into(),
+        });
     }
     if op.state().next == Step::Group {
-        let group = isolate(m, &op.state().plan, &name).await?;
+        let given = op.state().plan.groups.clone();
+        let made = match given.is_empty() {
+            true => Some(isolate(m, &op.state().plan, &name).await?),
+            false => None,
+        };
         op.advance(Timestamp::now(), |s| {
-            s.progress.plan.target.security_groups = vec![group.clone()];
-            s.group = Some(group);
+            s.progress.plan.target.security_groups = made.clone().map_or(given, |g| vec![g]);
+            s.group = made;
             s.next = Step::Restore;
         })?;
     }
@@ -226,15 +378,26 @@ async fn work(m: &Managed, op: &mut Operation<State>) -> Result<()> {
     if op.state().next == Step::Check {
         // What a killed run had found is found again: the copy is the same.
         let mut outcome = Outcome { evidence: evidence::Evidence::default(), ..op.state().outcome.clone() };
-        let looked = look(m, &op.state().plan, &mut outcome).await;
+        let looked = tokio::select! {
+            looked = look(m, &op.state().plan, &mut outcome) => looked,
+            // A query may take minutes, and knows nothing of Ctrl-C.
+            () = cancelled(m) => Err(EngineError::Cancelled),
+        };
         let stopped = looked.as_ref().err().map(ToString::to_string);
         op.advance(Timestamp::now(), |s| {
             s.outcome = Outcome { stopped, ..outcome };
+            s.no_verdict = looked.as_ref().is_err_and(|e| !is_verdict(e));
             s.next = Step::Remove;
         })?;
         looked?;
     }
     Ok(())
+}
+
+async fn cancelled(m: &Managed) {
+    while !m.monitor.cancelled() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn isolate(m: &Managed, plan: &Plan, name: &OperationName) -> Result<String> {
@@ -261,15 +424,10 @@ async fn look(m: &Managed, plan: &Plan, outcome: &mut Outcome) -> Result<()> {
     }
     let copy = m.cloud.describe(&plan.restore.target.source).await?;
     let begun = Instant::now();
-    if copy.source.engine == Engine::DocumentDb {
-        port_answers(m, &endpoint(&copy)?).await?;
-        outcome.connect_seconds = Some(begun.elapsed().as_secs_f64());
-        outcome.level = Some(Level::L3);
-        let said = "DocumentDB: its port answers; nobody logged in, and no document was read";
-        outcome.evidence.notes.push(said.into());
-        return Ok(());
-    }
     let access = Access::new(m, &plan.restore, &copy, &plan.request.login).await?;
+    if copy.source.engine == Engine::DocumentDb {
+        return look_into_documents(m, plan, &access, outcome).await;
+    }
     let names = sessions(m, plan, &copy, &access, outcome).await?;
     outcome.connect_seconds = Some(begun.elapsed().as_secs_f64());
     if !outcome.evidence.faults.is_empty() {
@@ -283,10 +441,31 @@ async fn look(m: &Managed, plan: &Plan, outcome: &mut Outcome) -> Result<()> {
     let (checks, moment) = (&plan.request.checks, plan.restore.moment);
     let done = checks::run(&access, &names, checks, moment, &*m.monitor, &mut outcome.evidence).await;
     outcome.check_seconds = Some(begun.elapsed().as_secs_f64());
-    done?;
-    if outcome.evidence.faults.is_empty() {
-        outcome.level = Some(Level::L4);
+    access.or_unreachable(done).await?;
+    outcome.judge();
+    Ok(())
+}
+
+async fn look_into_documents(m: &Managed, plan: &Plan, access: &Access, outcome: &mut Outcome) -> Result<()> {
+    let begun = Instant::now();
+    let checks = &plan.request.checks;
+    let session = documents::open(m, access).await?;
+    let names = documents::databases(&*session, checks, &mut outcome.evidence).await;
+    let names = access.or_unreachable(names).await?;
+    outcome.connect_seconds = Some(begun.elapsed().as_secs_f64());
+    if !outcome.evidence.faults.is_empty() {
+        return Ok(());
     }
+    outcome.level = Some(Level::L3);
+    if plan.wanted < Level::L4 {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let moment = plan.restore.moment;
+    let done = documents::run(m, &*session, &names, checks, moment, &mut outcome.evidence).await;
+    outcome.check_seconds = Some(begun.elapsed().as_secs_f64());
+    access.or_unreachable(done).await?;
+    outcome.judge();
     Ok(())
 }
 
@@ -298,12 +477,12 @@ async fn sessions(
     access: &Access,
     outcome: &mut Outcome,
 ) -> Result<Vec<String>> {
-    let first = copy.database_name.as_deref().unwrap_or("postgres");
-    let session = access.first(m, first).await?;
+    let first = plan.request.login.database.as_deref().or(copy.database_name.as_deref());
+    let session = access.first(m, first.unwrap_or("postgres")).await?;
     let names = checks::databases(&session, &plan.request.checks, &mut outcome.evidence).await?;
     for name in &names {
-        if let Err(e) = access.open(name).await {
-            outcome.evidence.faults.push(format!("`{name}` accepts no session: {e}"));
+        if let Err(why) = access.another(name).await? {
+            outcome.evidence.faults.push(format!("`{name}` accepts no session: {why}"));
         }
     }
     Ok(names)
@@ -335,7 +514,7 @@ async fn remove_all(m: &Managed, op: &Operation<State>, cancelled: bool) -> Resu
 
 async fn report(m: &Managed, op: &Operation<State>, resumed: bool) -> Report {
     let State { plan, progress, outcome, .. } = op.state();
-    let reached = outcome.level.is_some_and(|l| l >= plan.wanted);
+    let reached = outcome.level.is_some_and(|l| l >= plan.wanted) || outcome.incomplete.is_some();
     let passed = reached && outcome.stopped.is_none() && outcome.evidence.faults.is_empty();
     let now = Timestamp::now();
     Report {
@@ -348,20 +527,34 @@ async fn report(m: &Managed, op: &Operation<State>, resumed: bool) -> Report {
         passed,
         outcome: outcome.clone(),
         phases: progress.phases.clone(),
-        noted: passed && note(m, &plan.restore, now).await,
+        noted: passed && note(m, &plan.restore, outcome.level, now).await,
         seconds: now.duration_since(op.record.begun).as_secs_f64(),
     }
 }
 
 /// Says on the snapshot when it was verified, if it is one that Holdfast made; other people's stay as they are.
-async fn note(m: &Managed, plan: &restore::Plan, now: Timestamp) -> bool {
+async fn note(m: &Managed, plan: &restore::Plan, level: Option<Level>, now: Timestamp) -> bool {
     let Some(arn) = &plan.snapshot_arn else { return false };
     let region = &plan.target.source.region;
     let write = async {
-        if !m.cloud.tags(region, arn).await?.is_ours() {
+        // A tag that it inherited names another snapshot.
+        let at = SnapshotRef {
+            engine: m.source.engine,
+            region: region.clone(),
+            id: arn.rsplit(':').next().unwrap_or_default().to_string(),
+        };
+        let found = m.cloud.tags(region, arn).await?;
+        let mark = found.get(keys::SNAPSHOT);
+        let own = mark == Some(&keys::snapshot_mark(&at)) || mark == Some(&keys::copy_mark(&at));
+        if !found.is_ours() || !own {
             return Ok(false);
         }
-        let tags = Tags::default().with(keys::VERIFIED, &now.to_string());
+        // What was shown of a snapshot stays shown: it does not change.
+        let before = found.verified().and_then(|(_, l)| l).map(str::to_string);
+        if before.is_some_and(|l| l.as_str() > level.map_or("", Level::word)) {
+            return Ok(true);
+        }
+        let tags = Tags::default().with(keys::VERIFIED, &format!("{now} {}", level.map_or("", Level::word)));
         m.cloud.add_tags(region, arn, &tags).await.map(|()| true)
     };
     write.await.unwrap_or_else(|e| {

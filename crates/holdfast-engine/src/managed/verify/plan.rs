@@ -2,10 +2,11 @@
 
 use super::choose::resolve;
 use super::connect::Password;
+use super::documents::driver;
 use super::evidence::Level;
 use super::{Request, begun};
 use crate::error::{EngineError, Result};
-use crate::managed::{Managed, restore};
+use crate::managed::{Managed, observed, restore};
 use holdfast_core::managed::{Engine, Scaling, tags as keys};
 use holdfast_core::time::{Duration as Span, short};
 use jiff::{SignedDuration, Timestamp};
@@ -19,8 +20,11 @@ const LIFE: Span = Span(12 * 3600);
 /// A verification, decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Without its security group, which the run makes.
+    /// Without its security groups: the run makes one, or takes [`Plan::groups`].
     pub restore: restore::Plan,
+    /// Security groups that were set apart for this; empty: the run makes one.
+    #[serde(default)]
+    pub groups: Vec<String>,
     pub wanted: Level,
     /// Who may connect.
     pub cidr: String,
@@ -31,65 +35,87 @@ pub struct Plan {
     /// The operation that an earlier run began, and that this plan goes on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<String>,
+    /// Verifications of something else that were begun, and are finished before this one; in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<String>,
 }
 
-/// Decides everything. One that was begun and not finished is gone on with, whatever is asked for.
+/// Decides everything. One that was begun and not finished is gone on with, if it is what is asked for; if it is
+/// not, it is finished first.
 ///
 /// # Errors
 /// Whatever would fail later and can be seen now.
 pub async fn plan(m: &Managed, r: &Request) -> Result<Plan> {
-    if let Some(plan) = begun(m)? {
-        return Ok(plan);
+    let begun = begun(m, r)?;
+    if let Some(plan) = begun.plan {
+        return Ok(Plan { first: begun.others, ..plan });
     }
     let engine = m.source.engine;
-    let wanted = level(engine, r.level)?;
+    let wanted = r.level.unwrap_or_default();
+    if engine == Engine::DocumentDb && wanted >= Level::L3 {
+        driver(m)?;
+    }
     let now = Timestamp::now();
     let life = i64::try_from(r.life.unwrap_or(LIFE).0).unwrap_or(i64::MAX);
     let expires = now
         .checked_add(SignedDuration::from_secs(life))
         .map_err(|e| EngineError::usage(format!("a copy cannot live so long: {e}"), "give some hours"))?;
     let expires = restore::moment::whole(expires);
+    let mut set = r.set.clone();
+    let groups = std::mem::take(&mut set.security_groups);
     let cidr = match &r.from_cidr {
+        Some(_) if !groups.is_empty() => {
+            return Err(EngineError::usage(
+                "the security groups that are given say who may connect",
+                "leave out --from-cidr, or the security groups of `isolated` in the policy",
+            ));
+        }
         Some(text) => checked_cidr(text)?,
+        None if !groups.is_empty() => String::new(),
         None => own_address()?,
     };
-    let mut set = r.set.clone();
-    if !set.security_groups.is_empty() {
-        return Err(EngineError::usage(
-            "a verified copy is alone in a security group of its own",
-            "leave out the security groups; --from-cidr says who may connect",
-        ));
-    }
     smallest(engine, &mut set);
     let request = restore::Request {
         to: name(m.name.as_str(), now),
         region: r.region.clone(),
-        what: resolve(m, &r.what).await?,
+        what: resolve(m, r.region.as_ref().unwrap_or(&m.source.region), &r.what).await?,
         role_arn: r.role_arn.clone(),
         set,
         tags: r.tags.clone().with(keys::EXPIRES, &expires.to_string()),
         temporary: true,
+        resource_id: r.resource_id.clone(),
         ..restore::Request::default()
     };
     let mut restore = restore::plan(m, &request).await?;
-    if engine != Engine::DocumentDb {
-        // Looking has just remembered the source, and with it the secret that RDS manages.
+    // Looking has just remembered the source, and with it its groups and the secret that RDS manages.
+    if wanted >= Level::L3 {
         r.login.check(m)?;
     }
+    alone(m, &groups)?;
     let port = restore.target.port.unwrap_or(if engine == Engine::DocumentDb { 27_017 } else { 5_432 });
     restore.target.port = Some(port);
-    Ok(Plan { restore, wanted, cidr, port, expires, request: r.clone(), resumes: None })
+    Ok(Plan {
+        restore,
+        groups,
+        wanted,
+        cidr,
+        port,
+        expires,
+        request: r.clone(),
+        resumes: None,
+        first: begun.others,
+    })
 }
 
-/// L4 of DocumentDB would be a claim: its content is not looked at.
-fn level(engine: Engine, asked: Option<Level>) -> Result<Level> {
-    match (engine, asked) {
-        (Engine::DocumentDb, Some(Level::L4)) => Err(EngineError::usage(
-            "the content of DocumentDB is not looked at by this version: L3 is as far as it goes",
-            "leave out the level, or ask for L3",
+/// The source's own groups let in its applications: a copy in them could be taken for it.
+fn alone(m: &Managed, groups: &[String]) -> Result<()> {
+    let own = observed::last(m)?.map(|seen| seen.database.security_groups).unwrap_or_default();
+    match groups.iter().find(|g| own.contains(g)) {
+        None => Ok(()),
+        Some(g) => Err(EngineError::refused(
+            format!("`{}` itself is in security group `{g}`: a copy in it would not be alone", m.source),
+            "name another group in `isolated`, or none: then one is made for the run",
         )),
-        (Engine::DocumentDb, None) => Ok(Level::L3),
-        (_, asked) => Ok(asked.unwrap_or_default()),
     }
 }
 
@@ -101,6 +127,9 @@ fn smallest(engine: Engine, set: &mut restore::Overrides) {
         }
         Engine::Aurora if set.class.is_none() => {
             set.class = Some(restore::SERVERLESS.into());
+            set.scaling.get_or_insert(Scaling { min: 0.5, max: 1.0, pause_after: None });
+        }
+        Engine::Aurora if set.class.as_deref() == Some(restore::SERVERLESS) => {
             set.scaling.get_or_insert(Scaling { min: 0.5, max: 1.0, pause_after: None });
         }
         Engine::Aurora => {}
@@ -168,25 +197,33 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.restore)?;
         let mut line = |name: &str, text: &str| writeln!(f, "  {name:<12}{text}");
-        line(
-            "isolated",
-            &format!("a security group of its own lets in {} at port {}", self.cidr, self.port),
-        )?;
+        let isolated = match self.groups.is_empty() {
+            true => format!("a security group of its own lets in {} at port {}", self.cidr, self.port),
+            false => format!("security groups {}, set apart for this", self.groups.join(" ")),
+        };
+        line("isolated", &isolated)?;
         let checks = &self.request.checks;
         let always = match (self.restore.source.engine, self.wanted) {
-            (Engine::DocumentDb, _) => "its port answers",
+            (Engine::DocumentDb, Level::L4) => "a login, the documents of every collection counted",
+            (Engine::DocumentDb, Level::L3) => "a login",
             (_, Level::L4) => "a session in every database, rows counted, foreign keys followed, amcheck",
             (_, Level::L3) => "a session in every database",
             (_, Level::L2) => "the provider says that it is available",
         };
         line("looks at", always)?;
-        for a in &checks.assertions {
-            line("", &a.name)?;
+        // Below L4 nothing is asked of the content.
+        if self.wanted >= Level::L4 {
+            for a in &checks.assertions {
+                line("", &a.name)?;
+            }
+            for c in &checks.fresh {
+                line("", &format!("newest {}.{} within {}", c.table, c.column, c.within))?;
+            }
+            for c in &checks.collections {
+                line("", &format!("{} ({})", c.name, c.collection))?;
+            }
         }
-        for c in &checks.fresh {
-            line("", &format!("newest {}.{} within {}", c.table, c.column, c.within))?;
-        }
-        if self.restore.source.engine != Engine::DocumentDb {
+        if self.wanted >= Level::L3 {
             let from = match &self.request.login.password {
                 Password::Managed => "the secret that RDS manages".to_string(),
                 Password::Secret { id, .. } => format!("secret {id}"),
@@ -198,6 +235,9 @@ impl fmt::Display for Plan {
             line("password", &from)?;
         }
         line("removed", &format!("at the end; by the reaper after {}", short(self.expires)))?;
+        for other in &self.first {
+            line("first", other)?;
+        }
         match &self.resumes {
             Some(id) => line("resumes", id),
             None => Ok(()),
@@ -226,13 +266,6 @@ mod tests {
             assert!(checked_cidr(text).is_err(), "{text}");
         }
         assert_eq!(checked_cidr("10.0.0.7/32").unwrap(), "10.0.0.7/32");
-    }
-
-    #[test]
-    fn levels_are_what_can_be_shown() {
-        assert_eq!(level(Engine::Aurora, None).unwrap(), Level::L4);
-        assert_eq!(level(Engine::DocumentDb, None).unwrap(), Level::L3);
-        assert!(level(Engine::DocumentDb, Some(Level::L4)).is_err());
     }
 
     #[test]
