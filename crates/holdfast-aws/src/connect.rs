@@ -1,6 +1,8 @@
 //! Credentials, regions, endpoints, certificates, proxies, time-outs: [`Connection`].
 
-use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -109,9 +111,17 @@ impl Connection {
                     .operation_timeout(CALL_LIMIT)
                     .build(),
             );
+        // The region of the source, if nothing else says one: from the beginning, because whoever assumes the role of a
+        // profile, or of a web identity, asks STS in it.
+        let mut files = ProfileFileRegionProvider::builder();
         if let Some(profile) = &self.profile {
             loader = loader.profile_name(profile);
+            files = files.profile_name(profile);
         }
+        let said = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(files.build())
+            .or_else(SdkRegion::new(home.as_str().to_string()));
+        loader = loader.region(said);
         if let Some(url) = &self.endpoint {
             loader = loader.endpoint_url(url);
         }
@@ -131,9 +141,6 @@ impl Connection {
         }
         let sdk = loader.load().await;
         let mut builder = sdk.to_builder();
-        if sdk.region().is_none() {
-            builder.set_region(SdkRegion::new(home.as_str().to_string()));
-        }
         // Snapshots and restores run for hours beside other programs that use the account's request rate.
         if let Some(retry) = sdk.retry_config() {
             let raise =

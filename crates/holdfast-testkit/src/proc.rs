@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,23 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// A port of the loopback interface that nobody listens on now. Somebody else may take it before
 /// it is used: whoever starts a server on it must be ready to try another.
+///
+/// Below those that the kernel gives to outgoing connections (32768 on, net.ipv4.ip_local_port_range): a server that is
+/// stopped and started again finds its port free. Each process begins somewhere else.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(61);
+    for _ in 0..PORTS {
+        let n = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = u16::try_from(20_000 + n).expect("a port");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port from 20000 on");
 }
+
+const PORTS: u32 = 12_000;
 
 /// Whether somebody listens on that port of the loopback interface.
 pub fn port_answers(port: u16) -> bool {

@@ -41,15 +41,16 @@ def usable(ctx, arn):
     return key is not None and key.key_state == "Enabled"
 
 
-def authorise(ctx, arn):
+def authorise(ctx, arn, service="rds", actions=("kms:CreateGrant", "kms:DescribeKey")):
     """RDS uses a customer's key on behalf of the caller, who needs kms:CreateGrant and kms:DescribeKey on
-    it (RDS guide, Overview.Encryption.Keys); AWS-managed keys are open to the whole account."""
+    it (RDS guide, Overview.Encryption.Keys); AWS Backup wants more for a vault (developer guide, "Create a
+    backup vault"); AWS-managed keys are open to the whole account."""
     policies = ctx.caller.policies
     if arn is None or policies is None or is_managed(arn):
         return
     region = arn.split(":")[3]
-    conditions = {"kms:viaservice": f"rds.{region}.amazonaws.com", "kms:grantisforawsresource": "true", "aws:requestedregion": region}
-    for action in ("kms:CreateGrant", "kms:DescribeKey"):
+    conditions = {"kms:viaservice": f"{service}.{region}.amazonaws.com", "kms:grantisforawsresource": "true", "aws:requestedregion": region}
+    for action in actions:
         if not policy.allowed(policies, action, arn, conditions)[0]:
             raise AwsError("KMSKeyNotAccessibleFault", f"The specified KMS key [{arn}] is not accessible: {ctx.caller.arn} is not authorized to perform {action} on it.")
 

@@ -131,7 +131,10 @@ class Jobs(WithDatabases):
         point = self.backup.describe_recovery_point(BackupVaultName="main", RecoveryPointArn=found["RecoveryPointArn"])
         self.assertEqual((point["Status"], point["ResourceType"], point["StorageClass"]), ("COMPLETED", "RDS", "WARM"))
         self.assertEqual(point["CalculatedLifecycle"]["DeleteAt"] - point["CreationDate"], timedelta(days=30))
-        self.assertEqual(self.backup.list_tags(ResourceArn=found["RecoveryPointArn"])["Tags"], {"backup": "daily", "made-by": "holdfast"})
+        # It is a snapshot of RDS, and has its tags there; AWS Backup lists none of what it does not manage wholly.
+        tags = self.rds.list_tags_for_resource(ResourceName=found["RecoveryPointArn"])["TagList"]
+        self.assertEqual({t["Key"]: t["Value"] for t in tags}, {"backup": "daily", "made-by": "holdfast"})
+        self.refused("InvalidParameterValueException", self.backup.list_tags, ResourceArn=found["RecoveryPointArn"])
         snapshot = self.rds.describe_db_snapshots(SnapshotType="awsbackup")["DBSnapshots"][0]
         self.assertEqual(snapshot["DBSnapshotArn"], found["RecoveryPointArn"])
         self.assertTrue(snapshot["DBSnapshotIdentifier"].startswith("awsbackup:job-"))
@@ -234,11 +237,14 @@ class Points(WithDatabases):
         self.assertEqual(self.backup.list_protected_resources()["Results"][0]["ResourceArn"], self.db)
 
     def test_tags(self):
+        vault = self.backup.describe_backup_vault(BackupVaultName="main")["BackupVaultArn"]
+        self.backup.tag_resource(ResourceArn=vault, Tags={"a": "b", "c": "d"})
+        self.backup.untag_resource(ResourceArn=vault, TagKeyList=["c"])
+        self.assertEqual(self.backup.list_tags(ResourceArn=vault)["Tags"], {"a": "b"})
+        self.refused("ResourceNotFoundException", self.backup.list_tags, ResourceArn=vault + "x")
         point = self.point()
-        self.backup.tag_resource(ResourceArn=point, Tags={"a": "b"})
-        self.backup.untag_resource(ResourceArn=point, TagKeyList=["backup"])
-        self.assertEqual(self.backup.list_tags(ResourceArn=point)["Tags"], {"a": "b"})
-        self.refused("ResourceNotFoundException", self.backup.list_tags, ResourceArn=point + "x")
+        for call, more in ((self.backup.tag_resource, {"Tags": {"a": "b"}}), (self.backup.untag_resource, {"TagKeyList": ["a"]})):
+            self.refused("InvalidParameterValueException", call, ResourceArn=point, **more)
 
 
 class Copies(WithDatabases):

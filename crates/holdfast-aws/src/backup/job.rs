@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use aws_sdk_backup::types as sdk;
 use aws_smithy_types::DateTime;
 use holdfast_core::managed::{
-    BackupJob, BackupJobState, BackupJobs, CopyJob, CopyJobState, JobFilter, NewBackupJob, NewCopyJob,
-    NewRestoreJob, Operation, Region, RestoreJob, RestoreJobState, Result,
+    BackupJob, BackupJobState, BackupJobs, CopyJob, CopyJobState, JobFilter, ManagedError, NewBackupJob,
+    NewCopyJob, NewRestoreJob, Operation, Region, RestoreJob, RestoreJobState, Result,
 };
+use jiff::Timestamp;
 
 /// `PercentDone` is a text.
 fn percent(p: Option<&str>) -> Option<f64> {
@@ -76,6 +77,11 @@ fn key(region: &Region, id: &str) -> String {
     format!("job/{region}/{id}")
 }
 
+/// A job that was begun is begun, whether it may be looked at or not: whoever waits for it is told then.
+fn unseen(e: &ManagedError) -> String {
+    format!("begun, and not seen: {e}")
+}
+
 #[async_trait]
 impl BackupJobs for AwsCloud {
     async fn start_backup(&self, new: &NewBackupJob, op: &Operation) -> Result<BackupJob> {
@@ -94,7 +100,24 @@ impl BackupJobs for AwsCloud {
         let reply = self.change(on, Some(op), call.send()).await?;
         let id = reply.backup_job_id().ok_or_else(|| on.incomplete("job id"))?;
         self.fresh.note(key(&new.region, id));
-        self.backup_job(&new.region, id).await
+        match self.backup_job(&new.region, id).await {
+            Err(e) if !e.retryable() => Ok(BackupJob {
+                region: new.region.clone(),
+                id: id.to_string(),
+                state: BackupJobState::of("CREATED"),
+                message: Some(unseen(&e)),
+                percent: None,
+                vault: new.vault.clone(),
+                resource_arn: new.resource_arn.clone(),
+                point_arn: reply.recovery_point_arn().map(str::to_string),
+                created: when(reply.creation_date()).unwrap_or_else(Timestamp::now),
+                completed: None,
+                expected: None,
+                size_bytes: None,
+                created_by: None,
+            }),
+            looked => looked,
+        }
     }
 
     async fn backup_job(&self, region: &Region, id: &str) -> Result<BackupJob> {
@@ -160,7 +183,23 @@ impl BackupJobs for AwsCloud {
         let reply = self.change(on, Some(op), call.send()).await?;
         let id = reply.copy_job_id().ok_or_else(|| on.incomplete("job id"))?;
         self.fresh.note(key(&new.region, id));
-        self.copy_job(&new.region, id).await
+        match self.copy_job(&new.region, id).await {
+            Err(e) if !e.retryable() => Ok(CopyJob {
+                region: new.region.clone(),
+                id: id.to_string(),
+                state: CopyJobState::of("CREATED"),
+                message: Some(unseen(&e)),
+                from_point_arn: new.point_arn.clone(),
+                to_vault_arn: new.to_vault_arn.clone(),
+                to_point_arn: None,
+                resource_arn: String::new(),
+                created: when(reply.creation_date()).unwrap_or_else(Timestamp::now),
+                completed: None,
+                size_bytes: None,
+                created_by: None,
+            }),
+            looked => looked,
+        }
     }
 
     async fn copy_job(&self, region: &Region, id: &str) -> Result<CopyJob> {
@@ -199,7 +238,21 @@ impl BackupJobs for AwsCloud {
         let reply = self.change(on, Some(op), call.send()).await?;
         let id = reply.restore_job_id().ok_or_else(|| on.incomplete("job id"))?;
         self.fresh.note(key(&new.region, id));
-        self.restore_job(&new.region, id).await
+        match self.restore_job(&new.region, id).await {
+            Err(e) if !e.retryable() => Ok(RestoreJob {
+                region: new.region.clone(),
+                id: id.to_string(),
+                state: RestoreJobState::of("PENDING"),
+                message: Some(unseen(&e)),
+                percent: None,
+                point_arn: new.point_arn.clone(),
+                created_resource: None,
+                created: Timestamp::now(),
+                completed: None,
+                expected_minutes: None,
+            }),
+            looked => looked,
+        }
     }
 
     async fn restore_job(&self, region: &Region, id: &str) -> Result<RestoreJob> {

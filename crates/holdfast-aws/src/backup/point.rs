@@ -10,8 +10,9 @@ use aws_sdk_backup::types::{RecoveryPointByBackupVault, RecoveryPointStatus};
 use aws_smithy_types::DateTime;
 use holdfast_core::managed::{
     BackupVaults, Engine, Lifecycle, PointFilter, PointStatus, RecoveryPoint, RecoveryPoints, Region,
-    RestorableWindow, Result,
+    RestorableWindow, Result, Tags,
 };
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 fn engine(resource_type: Option<&str>) -> Option<Engine> {
@@ -31,9 +32,11 @@ fn status(of: Option<&RecoveryPointStatus>) -> PointStatus {
     }
 }
 
-/// A continuous point's ARN says so: `…:recovery-point:continuous:…`.
+/// A continuous point's ARN says so: `…:recovery-point:continuous:…`. One that is a snapshot is none, whatever its
+/// state: "AVAILABLE" means no more than that it was made (API reference, DescribeRecoveryPoint).
 fn is_continuous(arn: &str, status: &PointStatus) -> bool {
-    arn.contains(":recovery-point:continuous:") || *status == PointStatus::Available
+    let snapshot = arn.contains(":snapshot:") || arn.contains(":cluster-snapshot:");
+    arn.contains(":recovery-point:continuous:") || (*status == PointStatus::Available && !snapshot)
 }
 
 fn of_list(region: &Region, p: &RecoveryPointByBackupVault) -> Option<RecoveryPoint> {
@@ -74,7 +77,7 @@ impl RecoveryPoints for AwsCloud {
         filter: &PointFilter,
     ) -> Result<Vec<RecoveryPoint>> {
         let on = On::new(act::LIST_POINTS, region, vault);
-        let at = |t: Option<jiff::Timestamp>| t.map(|t| DateTime::from_secs(t.as_second()));
+        let at = |t: Option<Timestamp>| t.map(|t| DateTime::from_secs(t.as_second()));
         let pages = self
             .backup(region)
             .list_recovery_points_by_backup_vault()
@@ -104,8 +107,12 @@ impl RecoveryPoints for AwsCloud {
         let status = status(p.status());
         let continuous = is_continuous(arn, &status);
         let engine = engine(p.resource_type()).ok_or_else(|| on.incomplete("resource type that we know"))?;
-        let window = if continuous { self.window_of(engine, region, &resource_arn).await? } else { None };
-        let tags = self.backup_tags(region, arn).await?;
+        let created = when(p.creation_date()).ok_or_else(|| on.incomplete("date of creation"))?;
+        let window = match continuous {
+            true => self.window_of(engine, region, &resource_arn, arn, created).await?,
+            false => None,
+        };
+        let tags = self.point_tags(region, arn).await?;
         Ok(RecoveryPoint {
             region: region.clone(),
             vault: vault.to_string(),
@@ -115,7 +122,7 @@ impl RecoveryPoints for AwsCloud {
             resource_id: arn_name(&resource_arn).or(p.resource_name()).map(str::to_string),
             resource_arn,
             status_message: p.status_message().map(str::to_string),
-            created: when(p.creation_date()).ok_or_else(|| on.incomplete("date of creation"))?,
+            created,
             completed: when(p.completion_date()),
             size_bytes: number(p.backup_size_in_bytes()),
             lifecycle: lifecycle(p.lifecycle()),
@@ -126,7 +133,7 @@ impl RecoveryPoints for AwsCloud {
             window,
             created_by: created_by(p.created_by()),
             last_restored: when(p.last_restore_time()),
-            tags: Some(tags),
+            tags,
             status,
         })
     }
@@ -173,25 +180,74 @@ impl RecoveryPoints for AwsCloud {
 }
 
 impl AwsCloud {
-    /// AWS Backup does not say to when a continuous point reaches; the source's automated backups do, which it owns.
+    /// AWS Backup lists tags of what it manages wholly ("include only values representing resource types that are fully
+    /// managed by AWS Backup": API reference, ListTags). A point of a database is a snapshot of RDS and has its tags
+    /// there. Without them it is a point all the same.
+    async fn point_tags(&self, region: &Region, arn: &str) -> Result<Option<Tags>> {
+        let found = match arn.split(':').nth(2) {
+            Some("rds") => self.rds_tags_of(region, arn).await,
+            _ => self.backup_tags(region, arn).await,
+        };
+        match found {
+            Ok(tags) => Ok(Some(tags)),
+            Err(e) if e.retryable() => Err(e),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// AWS Backup does not say to when a continuous point reaches; the automated backups that it owns do. They name
+    /// their point. Where none does, the source's own tell, unless that came after the point: then it is another one of
+    /// that name.
     async fn window_of(
         &self,
         engine: Engine,
         region: &Region,
         resource_arn: &str,
+        point: &str,
+        made: Timestamp,
     ) -> Result<Option<RestorableWindow>> {
         if arn_region(resource_arn).as_ref() != Some(region) {
             return Ok(None);
         }
         let Some(id) = arn_name(resource_arn) else { return Ok(None) };
+        let before = |t: Option<Timestamp>| t.is_none_or(|t| t <= made);
         if engine.is_cluster() {
             return match self.raw_cluster(region, id).await {
-                Ok(c) => Ok(crate::convert::window(c.earliest_restorable_time(), c.latest_restorable_time())),
+                Ok(c) => {
+                    let its = match c.aws_backup_recovery_point_arn() {
+                        Some(arn) => arn == point,
+                        None => before(when(c.cluster_create_time())),
+                    };
+                    let window =
+                        crate::convert::window(c.earliest_restorable_time(), c.latest_restorable_time());
+                    Ok(window.filter(|_| its))
+                }
                 Err(e) if e.is_not_found() => Ok(None),
                 Err(e) => Err(e),
             };
         }
-        let all = crate::rds::instance_backups(self, region, None).await?;
-        Ok(all.into_iter().find(|b| b.source_arn == resource_arn).and_then(|b| b.window))
+        let mut all = crate::rds::instance_backups(self, region, None).await?;
+        all.retain(|b| b.source_arn == resource_arn);
+        if let Some(own) = all.iter().find(|b| b.recovery_point.as_deref() == Some(point)) {
+            return Ok(own.window);
+        }
+        all.retain(|b| b.recovery_point.is_none() && before(b.source_created));
+        Ok(match all.as_slice() {
+            [only] => only.window,
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_not_continuous_whatever_its_state() {
+        let at = |arn: &str, s: PointStatus| is_continuous(arn, &s);
+        let snapshot = "arn:aws:rds:us-east-1:123456789012:cluster-snapshot:awsbackup:job-1";
+        assert!(!at(snapshot, PointStatus::Available) && !at(snapshot, PointStatus::Completed));
+        assert!(at("arn:aws:backup:us-east-1:1:recovery-point:continuous:shop-1", PointStatus::Completed));
     }
 }

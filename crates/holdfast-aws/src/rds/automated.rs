@@ -56,7 +56,7 @@ fn of_instance(here: &Region, b: &DbInstanceAutomatedBackup) -> Option<Automated
             .filter_map(|r| r.db_instance_automated_backups_arn())
             .map(str::to_string)
             .collect(),
-        owned_by_aws_backup: b.aws_backup_recovery_point_arn().is_some(),
+        recovery_point: b.aws_backup_recovery_point_arn().map(str::to_string),
         tags: rds_tags(b.tag_list()),
     })
 }
@@ -84,7 +84,7 @@ fn of_cluster(here: &Region, b: &DbClusterAutomatedBackup) -> Option<AutomatedBa
         option_group: None,
         port: number(b.port()),
         replicas: Vec::new(),
-        owned_by_aws_backup: b.aws_backup_recovery_point_arn().is_some(),
+        recovery_point: b.aws_backup_recovery_point_arn().map(str::to_string),
         tags: rds_tags(b.tag_list()),
     })
 }

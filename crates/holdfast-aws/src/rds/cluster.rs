@@ -1,6 +1,6 @@
 //! Clusters of Aurora and DocumentDB: from the SDK's shape to ours, and the calls on them.
 
-use super::instance::{exports, groups, password};
+use super::instance::{exports, groups, password, waits_otherwise};
 use crate::actions as act;
 use crate::call::On;
 use crate::cloud::AwsCloud;
@@ -163,7 +163,7 @@ impl AwsCloud {
             .rds(&source.region)
             .modify_db_cluster()
             .db_cluster_identifier(&source.id)
-            .apply_immediately(true)
+            .apply_immediately(waits_otherwise(change))
             .set_backup_retention_period(signed(change.retention_days))
             .set_preferred_backup_window(change.backup_window.map(|w| w.to_string()))
             .set_preferred_maintenance_window(change.maintenance_window.map(|w| w.to_string()))

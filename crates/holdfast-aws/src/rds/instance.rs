@@ -177,11 +177,20 @@ impl AwsCloud {
             }
             None => None,
         };
+        // Backups that are turned on or off wait for the maintenance window otherwise; other numbers of days do not.
+        let crosses_zero = match change.retention_days {
+            None => false,
+            Some(0) => true,
+            Some(_) => {
+                let now = self.raw_instance(&source.region, &source.id).await?;
+                now.backup_retention_period() == Some(0)
+            }
+        };
         let call = self
             .rds(&source.region)
             .modify_db_instance()
             .db_instance_identifier(&source.id)
-            .apply_immediately(true)
+            .apply_immediately(crosses_zero || waits_otherwise(change))
             .set_backup_retention_period(signed(change.retention_days))
             .set_preferred_backup_window(change.backup_window.map(|w| w.to_string()))
             .set_preferred_maintenance_window(change.maintenance_window.map(|w| w.to_string()))
@@ -268,6 +277,36 @@ impl AwsCloud {
 
 pub(crate) fn instance_key(region: &Region, id: &str) -> String {
     format!("instance/{region}/{id}")
+}
+
+/// Whether it would wait for the maintenance window if it were not asked for at once. Whatever else waits for that
+/// window comes into force by such a call, too: "all changes in the pending modifications queue" (RDS user guide,
+/// "Using the schedule modifications setting"). So what AWS applies soon anyway is not asked for at once.
+pub(crate) fn waits_otherwise(change: &Modification) -> bool {
+    let Modification {
+        retention_days: _,
+        backup_window: _,
+        maintenance_window: _,
+        copy_tags: _,
+        deletion_protection: _,
+        log_exports: _,
+        new_id,
+        security_groups,
+        parameter_group,
+        option_group,
+        class,
+        multi_az,
+        scaling,
+        master_password,
+    } = change;
+    new_id.is_some()
+        || security_groups.is_some()
+        || parameter_group.is_some()
+        || option_group.is_some()
+        || class.is_some()
+        || multi_az.is_some()
+        || scaling.is_some()
+        || master_password.is_some()
 }
 
 pub(crate) fn password(change: &Modification) -> Option<String> {

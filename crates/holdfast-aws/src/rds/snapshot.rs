@@ -83,9 +83,7 @@ pub(crate) fn of_cluster(region: &Region, s: &DbClusterSnapshot) -> Option<Snaps
     let engine = Engine::of_name(s.engine()?, true)?;
     let created = when(s.snapshot_create_time());
     let tags = rds_tags(s.tag_list());
-    // A copy shows when it was made itself; ours say when the original was.
-    let original = tags.get(tags::TAKEN).and_then(|t| t.parse().ok());
-    Some(Snapshot {
+    let mut found = Snapshot {
         at: SnapshotRef {
             engine,
             region: region.clone(),
@@ -96,7 +94,7 @@ pub(crate) fn of_cluster(region: &Region, s: &DbClusterSnapshot) -> Option<Snaps
         status: Status::new(text(s.status())),
         percent: percent(s.percent_progress()),
         created,
-        taken: original.or(created),
+        taken: created,
         source_id: text(s.db_cluster_identifier()),
         source_resource_id: s.db_cluster_resource_id().map(str::to_string),
         copied_from: s.source_db_cluster_snapshot_arn().filter(|a| !a.is_empty()).map(str::to_string),
@@ -112,7 +110,22 @@ pub(crate) fn of_cluster(region: &Region, s: &DbClusterSnapshot) -> Option<Snaps
         vpc: s.vpc_id().map(str::to_string),
         storage_kind: s.storage_type().map(str::to_string),
         tags,
-    })
+    };
+    // A copy shows when it was made itself; ours say when the original was.
+    if let Some(original) = found.of_original(tags::TAKEN).and_then(|t| t.parse().ok()) {
+        found.taken = Some(original);
+    }
+    Some(found)
+}
+
+/// "If this identifier is for an automated snapshot, the SnapshotType parameter must also be specified" (API reference,
+/// DescribeDBSnapshots). Names of those that people make have no colon.
+fn made_by(id: &str) -> Option<String> {
+    match id.split_once(':')?.0 {
+        "rds" => Some("automated".into()),
+        "awsbackup" => Some("awsbackup".into()),
+        _ => None,
+    }
 }
 
 fn key_of(at: &SnapshotRef) -> String {
@@ -275,6 +288,7 @@ impl AwsCloud {
                 .rds(region)
                 .describe_db_cluster_snapshots()
                 .db_cluster_snapshot_identifier(&at.id)
+                .set_snapshot_type(made_by(&at.id))
                 .set_include_shared(shared.then_some(true));
             let reply = self.read(on, call.send()).await?;
             let first = reply.db_cluster_snapshots.unwrap_or_default().into_iter().next();
@@ -289,6 +303,7 @@ impl AwsCloud {
                 .rds(region)
                 .describe_db_snapshots()
                 .db_snapshot_identifier(&at.id)
+                .set_snapshot_type(made_by(&at.id))
                 .set_include_shared(shared.then_some(true));
             let reply = self.read(on, call.send()).await?;
             let first = reply.db_snapshots.unwrap_or_default().into_iter().next();

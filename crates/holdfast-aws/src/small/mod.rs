@@ -115,12 +115,14 @@ impl Signed {
         let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let fips = if self.sdk.use_fips() == Some(true) { "-fips" } else { "" };
         match service.global {
+            // Route 53 endpoints and quotas (AWS General Reference): GovCloud has one host, FIPS or not.
+            Some(_) if region.starts_with("us-gov-") => format!("https://{}.us-gov.{suffix}", service.name),
             Some(_) => format!("https://{}{fips}.{suffix}", service.name),
             None => format!("https://{}{fips}.{region}.{suffix}", service.name),
         }
     }
 
-    /// Sends until there is an answer that another try would not change. `region` is ignored for global services.
+    /// Sends until there is an answer that another try would not change. A global service is that of the partition.
     pub(crate) async fn send(
         &self,
         on: On<'_>,
@@ -128,7 +130,12 @@ impl Signed {
         ask: &Ask,
         read_error: ReadError,
     ) -> Result<Answer> {
-        let region = service.global.or(on.region.map(|r| r.as_str())).unwrap_or("us-east-1").to_string();
+        let home = self.sdk.region().map(|r| r.as_ref()).unwrap_or_default();
+        let region = match service.global {
+            Some(usual) => global_region(home, usual),
+            None => on.region.map_or("us-east-1", |r| r.as_str()),
+        };
+        let region = region.to_string();
         let attempts = self.sdk.retry_config().map_or(ATTEMPTS_DEFAULT, |r| r.max_attempts()).max(1);
         let mut pause = Duration::from_secs(1);
         let mut attempt = 1;
@@ -208,6 +215,16 @@ impl Signed {
 fn unanswered(on: On<'_>, e: &ConnectorError) -> ManagedError {
     let said = error::chain(Some(e));
     on.refuse(error::network_kind(&said), said)
+}
+
+/// Where requests to a global service are signed for: in each partition another region (AWS General Reference, "Route
+/// 53 endpoints").
+fn global_region<'a>(home: &str, usual: &'a str) -> &'a str {
+    match home {
+        h if h.starts_with("us-gov-") => "us-gov-west-1",
+        h if h.starts_with("cn-") => "cn-northwest-1",
+        _ => usual,
+    }
 }
 
 /// Like the SDK's standard mode: throttled, failed at the provider, or cut.

@@ -125,7 +125,7 @@ async fn what_was_just_made_may_be_invisible() {
     let begun = std::time::Instant::now();
     let never = SnapshotRef { id: "never".into(), ..at };
     assert!(w.cloud.snapshot(&never).await.unwrap_err().is_not_found());
-    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20));
 }
 
 #[tokio::test]

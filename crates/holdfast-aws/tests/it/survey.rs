@@ -31,7 +31,7 @@ async fn a_thousand_backups_in_four_regions() {
         assert_eq!((manual, s.points.len()), (150, 100), "{}", s.region);
     }
     // The budget of issue 4 is 3 s on an idle machine; here others may be building.
-    assert!(took.as_secs_f64() < 15.0, "{took:?}");
+    assert!(took.as_secs_f64() < 60.0, "{took:?}");
     writeln!(std::io::stderr(), "survey of 1,000 backups in 4 regions: {took:?}").unwrap();
 }
 

@@ -236,7 +236,12 @@ fn killed_copies_are_repeated_and_leave_nothing() {
     site.pg.wait_archived();
     extend(&site, "[tuning]\nrate = \"8MiB\"\n");
     let (mut killed, mut leases) = (0, 0);
-    for ms in [40, 90, 150, 250, 400, 600, 900] {
+    for ms in [40, 90, 150, 250, 400, 600, 900, 1500, 2500, 2500] {
+        // On a busy machine the first ones may not have come as far as a pack.
+        let packs = files_under(&site.scratch.path("dr"));
+        if ms > 900 && leases > 1 && packs.iter().any(|f| f.extension().is_some_and(|e| e == "pack")) {
+            break;
+        }
         let mut run = site.hf.spawn(&["--json", "copy", DB, "--to", "dr"]);
         std::thread::sleep(Duration::from_millis(ms));
         killed += u64::from(run.is_running());
@@ -665,11 +670,12 @@ fn a_vault_that_hangs_is_left_behind_in_time() {
     };
     let (done, took) = push();
     assert_eq!((&done["vaults"], &done["failed_vaults"]), (&json!(["local"]), &json!(["dr"])), "{done}");
-    assert!(took > Duration::from_secs(3) && took < Duration::from_secs(20), "{took:?}");
+    assert!(took > Duration::from_secs(3) && took < Duration::from_secs(60), "{took:?}");
     assert_eq!(missed(&site).len(), 1);
-    let (done, took) = push();
+    proxy.reset_counts();
+    let (done, _) = push();
     assert_eq!(done["failed_vaults"], json!(["dr"]));
-    assert!(took < Duration::from_secs(3), "it is left alone for a minute: {took:?}");
+    assert_eq!(proxy.count("", ""), 0, "it is left alone for a minute");
     proxy.heal();
     a_minute_later(&site);
     let (done, _) = push();

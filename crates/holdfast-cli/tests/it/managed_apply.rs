@@ -110,6 +110,36 @@ print(json.dumps([d['BackupRetentionPeriod'], d['PreferredBackupWindow'], d['Pre
     d['CopyTagsToSnapshot'], d['DeletionProtection'],
     [[b['Status'], b['BackupRetentionPeriod']] for b in west['DBInstanceAutomatedBackups']]]))";
 
+/// What waits for the maintenance window goes on waiting: AWS does all of it by a call that asks for something at once.
+#[test]
+fn what_waits_for_maintenance_goes_on_waiting() {
+    let pending = "rds = boto3.client('rds')\n\
+                   d = rds.describe_db_instances(DBInstanceIdentifier='shop')['DBInstances'][0]\n\
+                   print(json.dumps([d['DBInstanceClass'], d['PendingModifiedValues'].get('DBInstanceClass'),\
+                   d['PreferredBackupWindow'], d['BackupRetentionPeriod']]))";
+    let queue = "boto3.client('rds').modify_db_instance(DBInstanceIdentifier='shop', DBInstanceClass='db.t3.large', \
+                 ApplyImmediately=False)";
+    let s = Site::new("apply-pending", instance());
+    let _ = boto(&s.aws, queue);
+    let pitr = "pitr = { keep = \"14d\", backup-window = \"08:00-09:00\" }";
+    s.policy(&rds(pitr, &key(&s.aws)));
+    let done = s.apply(&[], 0);
+    assert_eq!(done["remaining"], json!([]), "{done:#}");
+    assert_eq!(s.ask(pending), json!(["db.t3.medium", "db.t3.large", "08:00-09:00", 14]));
+    // Turning backups on cannot wait, and would take it along.
+    let _ = boto(
+        &s.aws,
+        "boto3.client('rds').modify_db_instance(DBInstanceIdentifier='shop', BackupRetentionPeriod=0, \
+         ApplyImmediately=True)",
+    );
+    let _ = s.aws.control("settle", Some(json!({})));
+    let _ = boto(&s.aws, &queue.replace("large", "small"));
+    let p = s.plan();
+    assert!(!whats(&p["changes"]).contains(&"retention of automated backups"), "{p:#}");
+    let left = p["left"].to_string();
+    assert!(left.contains("what waits for the maintenance window"), "{p:#}");
+}
+
 /// X14, X26: windows in UTC, retention and replication; what differs is found, shown, mended; what loses is asked for.
 #[test]
 fn settings_of_an_instance() {

@@ -3,6 +3,7 @@
 //! The stand-in hangs in one call, before or after its effect; there the process is killed. What was hanging never
 //! comes through later, so what follows is the same every time.
 
+use crate::common::error_of;
 use crate::managed::{AWAY, HOME, Plane, boto, plane};
 use crate::managed_cutover::{BACKEND, backend, front, steps, workload, world};
 use holdfast_testkit::{Holdfast, K8s, proc};
@@ -161,7 +162,7 @@ fn a_cutover_killed_at_each_step_goes_on() {
         "{after:#}"
     );
     assert_eq!(after[0]["proxy"], json!(["shop"]));
-    let host = &was["shop-new"][1];
+    let host = &is["shop"][1];
     assert_eq!((&after[0]["secret"]["host"], &after[0]["record"]), (host, host));
     assert_eq!((&after[1][0][0]["env"][0]["value"], &after[1][2]), (host, &json!(3)));
 }
@@ -290,6 +291,27 @@ fn retire(name: &str, source: &str) {
     // The tags that it has from the database make it nobody's: no rule counts or removes it.
     let expire = p.hf.run(&["--json", "expire", "shop"]).ok().json().to_string();
     assert!(!expire.contains(&left[0]), "{expire}");
+}
+
+/// Since it was begun the database went back into service: nothing more is done to it.
+#[test]
+fn a_retirement_ends_when_the_quarantine_was_taken_back() {
+    let p = plane("kills-retire-back", "rds://us-east-1/shop", "");
+    let _ = retired(&p, false);
+    let go = ["--json", "retire", "gone", "--yes"];
+    killed(&p, None, &p.hf, &go, At::Aws("rds:ModifyDBInstance", 0), "hang-after");
+    let _ = boto(
+        &p.aws,
+        "rds = boto3.client('rds')\n\
+         arn = rds.describe_db_instances(DBInstanceIdentifier='gone')['DBInstances'][0]['DBInstanceArn']\n\
+         rds.remove_tags_from_resource(ResourceName=arn, TagKeys=['holdfast:state', 'holdfast:quarantined-until'])",
+    );
+    let _ = p.aws.control("settle", Some(json!({})));
+    let (_, message, _) = error_of(&p.hf.run(&go).expect_code(13));
+    assert!(message.contains("in no quarantine any more"), "{message}");
+    assert_eq!(p.aws.count("rds:DeleteDBInstance"), 0);
+    let (_, message, _) = error_of(&p.hf.run(&go).expect_code(13));
+    assert!(message.contains("was not replaced"), "it has ended: {message}");
 }
 
 #[test]

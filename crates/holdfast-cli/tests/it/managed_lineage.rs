@@ -30,6 +30,27 @@ fn ways(p: &Plane, args: &[&str]) -> Vec<Value> {
     p.hf.run(&all).ok().json()["ways"].as_array().expect("ways").clone()
 }
 
+/// VE14: whoever deletes a database may rename it before. What it left behind is found by its resource id.
+#[test]
+fn what_was_renamed_and_deleted_left_its_backups() {
+    let p = plane("lineage-renamed", "rds://us-east-1/shop", "");
+    // This host has seen it.
+    let _ = p.backup(&["--tier", "daily"]);
+    let of_this = |w: &Value| w["from"]["from"] == "automated" && w["another"] == false;
+    let change = "boto3.client('rds').modify_db_instance(DBInstanceIdentifier='shop', NewDBInstanceIdentifier='x', \
+                  ApplyImmediately=True)";
+    let _ = boto(&p.aws, change);
+    settle(&p);
+    let _ = boto(
+        &p.aws,
+        "boto3.client('rds').delete_db_instance(DBInstanceIdentifier='x', SkipFinalSnapshot=True, \
+         DeleteAutomatedBackups=False)",
+    );
+    settle(&p);
+    let found = ways(&p, &["--scenario", "complete-loss"]);
+    assert!(found.iter().any(of_this), "{found:#?}");
+}
+
 /// An incident of before the cutover is undone from what was replaced, while it is there and when it is gone.
 #[test]
 fn what_was_replaced_is_a_way_out() {

@@ -452,6 +452,33 @@ fn nothing_can_be_seen() {
     let _ = s.refused(&[&all[..], &["complete-loss"]].concat(), 12);
 }
 
+/// What a restore job makes has no tags of ours at first. Who may not put them there is told that it comes, and goes on
+/// with it when that is mended.
+#[test]
+fn a_restore_job_whose_database_cannot_be_tagged_is_not_forgotten() {
+    let s = site("recover-untagged", "rds://us-east-1/shop");
+    let made = s.json(&["backup", "shop", "--tier", "weekly"]);
+    let restore = ["restore", "shop", "--to-id", "risen", "--from-point", text(&made["arn"]), "--yes"];
+    let rule = json!({ "kind": "deny", "action": "rds:AddTagsToResource", "times": null });
+    let _ = s.aws.control("faults", Some(rule));
+    let (message, hint) = s.refused(&restore, 3);
+    assert!(message.contains("AddTagsToResource") && message.contains("may be there"), "{message}");
+    assert!(hint.contains("same command"), "{hint}");
+    let url = format!("{}/_standin/faults", s.aws.endpoint());
+    let _ = boto(
+        &s.aws,
+        &format!(
+            "import urllib.request\nurllib.request.urlopen(urllib.request.Request('{url}', method='DELETE'))"
+        ),
+    );
+    let done = s.json(&restore);
+    assert_eq!(done["restore"]["resumed"], true, "{done:#}");
+    assert_eq!(s.aws.count("backup:StartRestoreJob"), 1);
+    let all = s.databases(HOME, "instances");
+    let risen = all.iter().find(|d| d["id"] == "risen").expect("the new one");
+    assert!(risen["tags"]["holdfast:operation"].is_string(), "{risen:#}");
+}
+
 /// Into a vault of AWS Backup, and back from there; what fails there fails here (X5).
 #[test]
 fn a_recovery_point_made_and_restored() {
@@ -481,7 +508,9 @@ fn a_recovery_point_made_and_restored() {
     let _ = s.aws.control("config", Some(json!({ "polls": 100_000 })));
     let mut run = s.hf.spawn(&["copy", "shop", "--to", "far", "--wait-for", "8s"]);
     assert!(proc::wait_until(Duration::from_secs(60), || s.aws.count("backup:StartCopyJob") == 1));
-    let job = boto(&s.aws, "print(boto3.client('backup').list_copy_jobs()['CopyJobs'][0]['CopyJobId'])");
+    // No program of its own for that: the copy waits for a few seconds only.
+    let state = s.aws.control("state", None);
+    let job = state["regions"]["123456789012"]["us-east-1"]["backup"]["copy_jobs"][0]["id"].clone();
     let _ = s.aws.control("job", Some(json!({ "id": job, "state": "COMPLETED" })));
     assert!(proc::wait_until(Duration::from_secs(60), || !run.is_running()), "{}", run.output());
     assert!(run.output().contains("completed, and its point is not there"), "{}", run.output());

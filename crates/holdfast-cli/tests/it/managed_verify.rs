@@ -495,6 +495,7 @@ fn killed_at_each_step() {
         assert!(there && run.is_running(), "it ended before it could be killed: {}", run.output());
         run.kill9();
     };
+    s.fault(json!({ "kind": "delay", "action": "ec2:CreateSecurityGroup", "seconds": 2 }));
     kill(&at("group", ""));
     kill(&|s: &Stage| s.aws.count("ec2:CreateSecurityGroup") > 0);
     s.polls(json!(1000));
@@ -556,6 +557,8 @@ fn the_reaper_ends_what_nobody_goes_on_with() {
     let _pg = s.postgres();
     let _ = s.snapshot();
     s.polls(json!(1000));
+    // Its end of life counts from the plan, which comes after this.
+    let started = std::time::Instant::now();
     let mut run = s.hf.spawn(&["verify", "shop", "--yes"]);
     let begun = || s.aws.count("rds:RestoreDBInstanceFromDBSnapshot") > 0;
     assert!(proc::wait_until(SOON, begun), "{}", run.output());
@@ -564,7 +567,7 @@ fn the_reaper_ends_what_nobody_goes_on_with() {
     s.polls(json!(2));
     let _ = s.aws.control("settle", Some(json!({})));
     let early = s.hf.run(&["--json", "reap", "shop"]).ok().json();
-    if begun.elapsed() < Duration::from_secs(5) {
+    if started.elapsed() < Duration::from_secs(7) {
         assert_eq!(early["reap"][0]["plan"]["remove"], json!([]), "{early:#}");
     }
     std::thread::sleep(Duration::from_secs(9).saturating_sub(begun.elapsed()));
@@ -630,7 +633,7 @@ fn a_restore_killed_at_each_step() {
 /// A recovery point of AWS Backup, whose restore job takes no tags: killed before they are on the copy.
 #[test]
 fn a_recovery_point() {
-    let s = Stage::new("mv-point", "rds://us-east-1/shop", SQL_CHECKS, "6s");
+    let s = Stage::new("mv-point", "rds://us-east-1/shop", SQL_CHECKS, "10s");
     let _pg = s.postgres();
     let _ = s.aws.control("seed", Some(json!({ "role": "backup" })));
     let _ = boto(&s.aws, "boto3.client('backup').create_backup_vault(BackupVaultName='main')");
@@ -666,7 +669,7 @@ fn a_recovery_point() {
     run.kill9();
     s.polls(json!(2));
     let _ = s.aws.control("settle", Some(json!({})));
-    std::thread::sleep(Duration::from_secs(7));
+    std::thread::sleep(Duration::from_secs(11));
     let _ = s.hf.run(&["reap", "--yes"]).ok();
     s.nothing_is_left();
     assert!(s.open().is_empty());

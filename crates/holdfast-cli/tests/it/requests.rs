@@ -72,6 +72,18 @@ impl Counted {
     }
 }
 
+/// What the run did because the archiver was late is not its own: for 200 ms it looks for its last segment every 50, then
+/// it stores it itself (`backup/need.rs`). A busy machine has no archiver that quick.
+fn without_the_archiver(mut found: Counts) -> Counts {
+    let stored = found.remove("PUT wal").unwrap_or(0);
+    if let Some(n) = found.get_mut("GET wal").filter(|_| stored > 0) {
+        // Looks that a quick one would not have seen, the last of them after the store had said no.
+        *n = n.saturating_sub(5);
+    }
+    assert!(stored <= 1, "one segment at most");
+    found
+}
+
 /// No kind of request more often than `bounds` (`VERB what N`, …) says, and none that is not named there.
 #[track_caller]
 fn at_most(what: &str, found: &Counts, bounds: &str) {
@@ -92,14 +104,14 @@ fn at_most(what: &str, found: &Counts, bounds: &str) {
 #[test]
 fn of_a_backup() {
     let c = counted("requests-backup");
-    let full = c.count("prod", |site| drop(site.backup(&["--full"])));
+    let full = without_the_archiver(c.count("prod", |site| drop(site.backup(&["--full"]))));
     at_most(
         "a full",
         &full,
         "GET other 1, GET wal 7, LIST leases 1, LIST points 1, PUT leases 1, PUT points 1, \
          PUT runs 2",
     );
-    let idle = c.count("prod", |site| drop(site.backup(&[])));
+    let idle = without_the_archiver(c.count("prod", |site| drop(site.backup(&[]))));
     at_most(
         "an incremental of nothing",
         &idle,
@@ -108,7 +120,7 @@ fn of_a_backup() {
     );
     c.site.sql("update t set pad = 'x' where g % 500 = 0");
     c.site.pg.wait_archived();
-    let few = c.count("prod", |site| drop(site.backup(&[])));
+    let few = without_the_archiver(c.count("prod", |site| drop(site.backup(&[]))));
     at_most(
         "an incremental of a little",
         &few,
@@ -136,14 +148,16 @@ fn of_a_copy() {
     // Its segments come by copies only.
     site.archive_with(&site.archive_command.replace(" wal push", " --vault main wal push"));
     let _ = site.backup(&["--full"]);
+    // A copy takes what the archiver adds at the end of a backup, too: not in the one that finds nothing new.
+    site.pg.wait_archived();
     let copy = |site: &Site| drop(site.hf.run(&["copy", DB, "--to", "dr"]).ok());
     let first = c.count("dr", copy);
     at_most(
         "the first copy, in the target",
         &first,
-        "GET leases 1, GET notes 1, GET other 2, GET points 3, GET runs 4, GET wal 12, \
+        "GET leases 1, GET notes 1, GET other 2, GET points 3, GET runs 4, GET wal 13, \
          HEAD condemned 2, HEAD wal 1, LIST index 3, LIST notes 2, LIST other 1, LIST points 3, \
-         LIST runs 1, LIST wal 15, PUT leases 1, PUT notes 1, PUT points 1, PUT runs 2, PUT wal 11",
+         LIST runs 1, LIST wal 16, PUT leases 1, PUT notes 1, PUT points 1, PUT runs 2, PUT wal 12",
     );
     let nothing = [c.count("prod", copy), c.count("dr", copy)];
     at_most(

@@ -50,7 +50,8 @@ pub struct AutomatedBackup {
     pub port: Option<u16>,
     /// ARNs of its replicas in other regions.
     pub replicas: Vec<String>,
-    pub owned_by_aws_backup: bool,
+    /// ARN of the continuous recovery point that it is, if AWS Backup owns it.
+    pub recovery_point: Option<String>,
     pub tags: Tags,
 }
 

@@ -76,6 +76,8 @@ enum Only {
     ToBackup,
     /// The key is used through RDS or AWS Backup, for a grant to an AWS resource.
     ThroughServices,
+    /// The key of a secret, used through Secrets Manager.
+    ThroughSecrets,
     /// Tags are set while a security group is made.
     WhileCreatingGroup,
 }
@@ -188,8 +190,21 @@ const GRANTS: &[Grant] = &[
     Grant {
         role: Backup,
         sid: "HoldfastBackupTags",
-        actions: &["rds:AddTagsToResource", "rds:RemoveTagsFromResource"],
+        actions: &["rds:AddTagsToResource"],
         resources: SNAPSHOTS,
+        only: Always,
+    },
+    // A point gets its tags from whoever begins its job.
+    Grant {
+        role: Backup,
+        sid: "HoldfastBackupPointTags",
+        actions: &["backup:TagResource"],
+        resources: &[
+            "arn:{p}:backup:{r}:{a}:backup-vault:*",
+            "arn:{p}:backup:{r}:{a}:recovery-point:*",
+            "arn:{p}:rds:{r}:{a}:snapshot:awsbackup:*",
+            "arn:{p}:rds:{r}:{a}:cluster-snapshot:awsbackup:*",
+        ],
         only: Always,
     },
     Grant {
@@ -266,7 +281,14 @@ const GRANTS: &[Grant] = &[
     Grant {
         role: Configure,
         sid: "HoldfastConfigureKeys",
-        actions: &["kms:CreateGrant", "kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext"],
+        // What a vault with a key of one's own takes (AWS Backup developer guide, "Create a backup vault").
+        actions: &[
+            "kms:CreateGrant",
+            "kms:Decrypt",
+            "kms:GenerateDataKey",
+            "kms:GenerateDataKeyWithoutPlaintext",
+            "kms:RetireGrant",
+        ],
         resources: KEYS,
         only: ThroughServices,
     },
@@ -376,6 +398,13 @@ const GRANTS: &[Grant] = &[
     },
     Grant {
         role: Restore,
+        sid: "HoldfastRestoreSecretKeys",
+        actions: &["kms:Decrypt", "kms:GenerateDataKey"],
+        resources: KEYS,
+        only: ThroughSecrets,
+    },
+    Grant {
+        role: Restore,
         sid: "HoldfastRestoreDns",
         actions: &["route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets"],
         resources: &["arn:{p}:route53:::hostedzone/*"],
@@ -401,6 +430,21 @@ const GRANTS: &[Grant] = &[
         actions: &["rds:DeleteDBCluster", "rds:DeleteDBInstance"],
         resources: DATABASES,
         only: Mortal,
+    },
+    // The groups of verifications that a crash left.
+    Grant {
+        role: Delete,
+        sid: "HoldfastDeleteGroupsSee",
+        actions: &["ec2:DescribeSecurityGroups"],
+        resources: ANY,
+        only: Always,
+    },
+    Grant {
+        role: Delete,
+        sid: "HoldfastDeleteGroups",
+        actions: &["ec2:DeleteSecurityGroup"],
+        resources: &["arn:{p}:ec2:{r}:{a}:security-group/*"],
+        only: Ours,
     },
     // Retiring: its protection is taken off, then it goes, with a final snapshot.
     Grant {
@@ -474,7 +518,9 @@ pub const IMPLIED: &[&str] = &[
     "iam:PassRole",
     "kms:CreateGrant",
     "kms:Decrypt",
+    "kms:GenerateDataKey",
     "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:RetireGrant",
 ];
 
 /// Where a policy is to hold. `*` is right for all, narrower is better.
@@ -543,7 +589,9 @@ pub fn policy(role: Role, scope: &Scope) -> Value {
             let resources: Vec<String> = g.resources.iter().map(|r| fill(r)).collect();
             let mut statement =
                 json!({"Sid": g.sid, "Effect": "Allow", "Action": g.actions, "Resource": resources});
-            if let (Some(condition), Some(map)) = (condition(g.only), statement.as_object_mut()) {
+            if let (Some(condition), Some(map)) =
+                (condition(g.only, &scope.partition), statement.as_object_mut())
+            {
                 map.insert("Condition".into(), condition);
             }
             statement
@@ -552,7 +600,7 @@ pub fn policy(role: Role, scope: &Scope) -> Value {
     json!({"Version": "2012-10-17", "Statement": statements})
 }
 
-fn condition(only: Only) -> Option<Value> {
+fn condition(only: Only, partition: &str) -> Option<Value> {
     let has = |key: &str, tag: &str| json!({"Null": {format!("{key}/{tag}"): "false"}});
     Some(match only {
         Always => return None,
@@ -561,11 +609,17 @@ fn condition(only: Only) -> Option<Value> {
         Quarantined => has("aws:ResourceTag", tags::QUARANTINED_UNTIL),
         TaggedAsOurs => json!({"ForAnyValue:StringEquals": {"aws:TagKeys": [tags::OPERATION]}}),
         ToBackup => json!({"StringEquals": {"iam:PassedToService": "backup.amazonaws.com"}}),
-        ThroughServices => {
-            json!({"StringLike": {"kms:ViaService": ["rds.*.amazonaws.com", "backup.*.amazonaws.com"]}})
-        }
+        ThroughServices => json!({"StringLike": {"kms:ViaService": via(&["rds", "backup"], partition)}}),
+        ThroughSecrets => json!({"StringLike": {"kms:ViaService": via(&["secretsmanager"], partition)}}),
         WhileCreatingGroup => json!({"StringEquals": {"ec2:CreateAction": "CreateSecurityGroup"}}),
     })
+}
+
+/// Services as KMS calls them, in any region of the partition. China's hosts end in another domain.
+fn via(services: &[&str], partition: &str) -> Vec<String> {
+    let domains: &[&str] =
+        if partition == "aws-cn" { &["amazonaws.com", "amazonaws.com.cn"] } else { &["amazonaws.com"] };
+    services.iter().flat_map(|s| domains.iter().map(move |d| format!("{s}.*.{d}"))).collect()
 }
 
 #[cfg(test)]

@@ -85,6 +85,11 @@ pub struct RestoreTarget {
     pub tags: Tags,
 }
 
+/// Storage whose speed is bought by the operation.
+fn provisioned(kind: Option<&str>) -> bool {
+    matches!(kind, Some("io1" | "io2"))
+}
+
 impl RestoreTarget {
     /// A target named `id` that looks like `like`: network, groups, class, availability, tags (without Holdfast's
     /// own). Deletion protection is left to the caller, and is off.
@@ -107,7 +112,9 @@ impl RestoreTarget {
             port: like.port,
             storage_kind: like.storage.kind.clone(),
             allocated_gib: None,
-            iops: None,
+            // "If you specify io1, io2, or gp3, you must also include a value for the Iops parameter" (API reference,
+            // RestoreDBInstanceFromDBSnapshot); gp3 has a default.
+            iops: like.storage.iops.filter(|_| provisioned(like.storage.kind.as_deref())),
             throughput: None,
             scaling: like.scaling,
             key: None,

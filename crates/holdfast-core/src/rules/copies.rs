@@ -78,6 +78,22 @@ pub(super) fn ve6(case: &Case<'_>, out: &mut Findings<'_>) {
                 there && o.site.account == k.site.account && o.site.region == p.managed.region
             };
             let cluster = p.managed.engine.is_cluster();
+            // "RDS, Aurora, DocumentDB … do not support a single copy action that performs both cross-Region AND
+            // cross-account backup" (AWS Backup developer guide, feature availability by resource).
+            if elsewhere && other_account && aws_backup {
+                out.add(
+                    &path,
+                    &p.database.name,
+                    format!(
+                        "{} changes region and account in one step, which AWS Backup does not",
+                        k.label()
+                    ),
+                    format!(
+                        "Copy to a vault of that account in {}, or to one of the own account in {}.",
+                        p.managed.region, k.site.region
+                    ),
+                );
+            }
             if elsewhere && other_account && !aws_backup && cluster && !keeps.iter().any(between) {
                 out.add(
                     &path,

@@ -65,12 +65,22 @@ pub struct Missing {
     pub to: SnapshotRef,
 }
 
+/// One that is missing there and cannot go.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeptBack {
+    pub from: SnapshotRef,
+    pub why: String,
+    pub hint: Option<String>,
+}
+
 /// What would be done.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
     pub target: Target,
     /// Oldest first.
     pub missing: Vec<Missing>,
+    /// What the provider would refuse. Where it would refuse all, there is no plan but an error.
+    pub kept_back: Vec<KeptBack>,
     /// Begun by a run that was killed.
     pub under_way: usize,
     /// The newest moment that the target has.
@@ -125,8 +135,7 @@ pub async fn plan(m: &Managed, target: &Target, which: &Which) -> Result<Plan> {
                 "this goes to account {account} and to {region} at once, and a copy changes one of the two"
             ),
             format!(
-                "copy to a vault `snapshots://{home}` of account {account} too: from there it goes on to {region}; or \
-                 let AWS Backup copy it, to a vault `aws-backup://{region}/NAME` of that account"
+                "copy to a vault `snapshots://{home}` of account {account} too: from there it goes on to {region}"
             ),
         ));
     }
@@ -177,9 +186,24 @@ pub async fn plan(m: &Managed, target: &Target, which: &Which) -> Result<Plan> {
         let gone = goes(there.iter().chain(missing.iter().map(|c| &c.from)), rules, Timestamp::now());
         missing.retain(|c| !gone.contains(&c.from.arn));
     }
+    let mut kept_back = Vec::new();
     if let (Some(gate), false, false) = (&target.abroad, target.second, missing.is_empty()) {
         let from: Vec<&Snapshot> = missing.iter().map(|c| &c.from).collect();
-        copy_abroad::check(m, gate, &gate.enter().await?, &from, target.key.as_deref()).await?;
+        let mut refused =
+            copy_abroad::check(m, gate, &gate.enter().await?, &from, target.key.as_deref()).await?;
+        let why = |c: &Missing| c.from.key.as_ref().and_then(|key| refused.get(key));
+        let (stay, go): (Vec<Missing>, Vec<Missing>) = missing.into_iter().partition(|c| why(c).is_some());
+        kept_back = stay
+            .iter()
+            .filter_map(|c| {
+                let e = why(c)?;
+                Some(KeptBack { from: c.from.at.clone(), why: e.to_string(), hint: e.hint() })
+            })
+            .collect();
+        missing = go;
+        if let (true, Some((_, e))) = (missing.is_empty(), refused.pop_first()) {
+            return Err(e);
+        }
     }
     let newest_there = there.iter().filter(|s| s.is_our_copy()).filter_map(moment).max();
     let begun = m.journal.unfinished(Some(VERB), Some(m.name.as_str()))?;
@@ -193,7 +217,15 @@ pub async fn plan(m: &Managed, target: &Target, which: &Which) -> Result<Plan> {
         true => 0,
         false => missing.iter().map(|c| u64::from(c.from.size_gib)).sum(),
     };
-    Ok(Plan { target: target.clone(), missing, under_way, newest_there, newest_here, transfer_gib })
+    Ok(Plan {
+        target: target.clone(),
+        missing,
+        kept_back,
+        under_way,
+        newest_there,
+        newest_here,
+        transfer_gib,
+    })
 }
 
 /// What came of it.
@@ -237,7 +269,9 @@ pub async fn run(m: &Managed, plan: &Plan, gates: &Gates) -> Result<Report> {
         let state = State { copy, from: c.from.at.clone(), next, guest };
         ops.push(m.journal.begin(VERB, m.name.as_str(), Timestamp::now(), state)?);
     }
-    all(m, gates, ops).await
+    let mut report = all(m, gates, ops).await?;
+    report.failed.extend(plan.kept_back.iter().map(|k| (k.from.id.clone(), k.why.clone())));
+    Ok(report)
 }
 
 /// Only finishes what was begun: a share that a killed run left is taken back, whether there is anything to copy or

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! What AWS refuses is looked for before anything is shared ([`check`]): a key that cannot leave its account, one
-//! that does not let the other account use it, no key there.
+//! that does not let the other account use it, no key there. A database whose key was changed has snapshots of both:
+//! those that cannot go are told of, and keep no other.
 //!
 //! **The share is taken back**, whether the copy arrived, failed or could not be begun, unless it was there before.
 //! Crash: whether it was is in the journal before it is made, and the share stays until the same command goes on, as
@@ -30,7 +31,7 @@ use crate::error::{EngineError, Result};
 use holdfast_core::managed::{Cloud, GRACE, KeyState, Region, Snapshot};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,19 +45,21 @@ pub(super) struct Guest {
     pub shared: Option<bool>,
 }
 
-/// What would be refused, before anything is shared. `key` is the policy's for the vault.
+/// What would be refused, before anything is shared: the keys of snapshots that cannot go, with the reason. `key` is
+/// the policy's for the vault.
 ///
 /// # Errors
-/// What AWS would refuse, with what to do about it.
+/// What AWS would refuse of any snapshot, with what to do about it.
 pub(super) async fn check(
     m: &Managed,
     gate: &Gate,
     there: &Arc<dyn Cloud>,
     from: &[&Snapshot],
     key: Option<&str>,
-) -> Result<()> {
+) -> Result<BTreeMap<String, EngineError>> {
     let home = &m.source.region;
-    let Some(first) = from.iter().find(|s| s.encrypted) else { return Ok(()) };
+    let mut refused = BTreeMap::new();
+    let Some(first) = from.iter().find(|s| s.encrypted) else { return Ok(refused) };
     let Some(key) = key else {
         // API reference of RDS, CopyDBSnapshot: of an encrypted snapshot that is shared, KmsKeyId must be given.
         return Err(EngineError::usage(
@@ -70,9 +73,11 @@ pub(super) async fn check(
     of_target(gate, there, key).await?;
     let keys: BTreeSet<&str> = from.iter().filter_map(|s| s.key.as_deref()).collect();
     for key in keys {
-        of_source(m, home, gate, there, key).await?;
+        if let Some(why) = of_source(m, home, gate, there, key).await? {
+            refused.insert(key.to_string(), why);
+        }
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// The key of the copies.
@@ -94,29 +99,35 @@ async fn of_target(gate: &Gate, there: &Arc<dyn Cloud>, key: &str) -> Result<()>
     Ok(())
 }
 
-/// The key of the snapshots.
-async fn of_source(m: &Managed, home: &Region, gate: &Gate, there: &Arc<dyn Cloud>, key: &str) -> Result<()> {
+/// A key of the snapshots. `Some`: what it encrypts cannot go, and why.
+async fn of_source(
+    m: &Managed,
+    home: &Region,
+    gate: &Gate,
+    there: &Arc<dyn Cloud>,
+    key: &str,
+) -> Result<Option<EngineError>> {
     // "You can't share a snapshot that has been encrypted using the default KMS key" (RDS user guide, "Sharing
     // encrypted snapshots").
     if m.cloud.key(home, key).await?.aws_managed {
-        return Err(EngineError::refused(
+        return Ok(Some(EngineError::refused(
             format!(
                 "its snapshots are encrypted with `{key}`, AWS's own key of the account, which nobody can share"
             ),
             "restore a snapshot that was copied under a key of your own, and protect that database; until then \
              nothing of it can leave the account",
-        ));
+        )));
     }
     match there.key(home, key).await {
-        Ok(_) => Ok(()),
-        Err(e) if shuts_out(&e.kind) => Err(EngineError::refused(
+        Ok(_) => Ok(None),
+        Err(e) if shuts_out(&e.kind) => Ok(Some(EngineError::refused(
             format!("account {} may not use the key of the snapshots, `{key}`: {e}", gate.account),
             format!(
                 "add what `holdfast iam --key-for {}` prints to the policy of that key; who works for vault `{}` \
                  needs the role backup with it",
                 gate.account, gate.vault
             ),
-        )),
+        ))),
         Err(e) => Err(e.into()),
     }
 }

@@ -85,7 +85,7 @@ pub async fn plan(m: &Managed, target: &Target) -> Result<Plan> {
         points.retain(|p| {
             p.engine == m.source.engine
                 && p.resource_arn.ends_with(&of_this)
-                && p.status == PointStatus::Completed
+                && matches!(p.status, PointStatus::Completed | PointStatus::Available)
                 && !p.continuous
         });
         let Some(point) = points.into_iter().max_by_key(|p| p.created) else { continue };

@@ -57,11 +57,11 @@ pub fn judge(
     for (name, t) in &plan.tiers {
         let vault = t.vault.as_ref().and_then(|v| policy.managed_vaults.get(v));
         let region = vault.map_or(s.holdings.source.region.as_str(), |v| v.place.region());
-        out.push(if_seen(s, region, tier(s, policy, name, t, now)));
+        out.push(if_seen(s, region, None, tier(s, policy, name, t, now)));
     }
     for (name, c) in &plan.copies {
         let region = policy.managed_vaults.get(&c.to).map_or("", |v| v.place.region());
-        out.push(if_seen(s, region, copy(s, policy, plan, name, c, now)));
+        out.push(if_seen(s, region, Some(&c.to), copy(s, policy, plan, name, c, now)));
     }
     s.vaults.iter().for_each(|v| vault(&mut out, policy, v, now));
     jobs(&mut out, s);
@@ -113,10 +113,26 @@ fn again(o: &Outline, policy: &Policy) -> String {
         }
         "cutover" => format!("`holdfast cutover {db} --resume`"),
         "retire" => format!("`holdfast retire {} --db {db} --yes`", last(&state["database"], '/')),
-        "verify" => format!("`holdfast verify {db} --yes`"),
+        "verify" => format!("`holdfast verify {db}{} --yes`", as_begun(&state["plan"]["request"])),
         "apply" => format!("`holdfast apply {db} --yes`"),
         verb => format!("`holdfast {verb} {db}`"),
     }
+}
+
+/// The options of a verification that was begun: with others, another one would follow it.
+fn as_begun(request: &serde_json::Value) -> String {
+    let what = &request["what"];
+    let text = |v: &serde_json::Value| v.as_str().map(str::to_string);
+    let option = |name: &str, v: Option<String>| v.map(|v| format!(" {name} {v}")).unwrap_or_default();
+    let what = match text(what).as_deref() {
+        Some("random") => " --random".to_string(),
+        _ => {
+            option("--from-snapshot", text(&what["snapshot"]))
+                + &option("--from-point", text(&what["recovery-point"]["arn"]))
+                + &option("--at", text(&what["moment"]["time"]))
+        }
+    };
+    what + &option("--region", text(&request["region"])) + &option("--level", text(&request["level"]))
 }
 
 /// What `plan` would change.
@@ -275,11 +291,18 @@ fn since(t: Timestamp, now: Timestamp) -> Duration {
     now.duration_since(t).max(SignedDuration::ZERO).unsigned_abs()
 }
 
-/// Of a region that could not be seen whole, nobody knows what is not there.
-fn if_seen(s: &Seen, region: &str, found: Line) -> Line {
-    let unseen = s.failures.iter().any(|(r, _)| r.as_str() == region);
-    match found.status {
-        Status::Ok => found,
+/// Of a region that could not be seen whole, here or in the account of that vault, nobody knows what is not there.
+fn if_seen(s: &Seen, region: &str, vault: Option<&str>, found: Line) -> Line {
+    let account = vault.and_then(|v| s.gates.of(v)).map(|g| &g.account);
+    let unseen = s.failures.iter().any(|(r, _)| account.is_none() && r.as_str() == region);
+    let abroad = s.unseen.iter().find(|u| Some(&u.account) == account && u.region.as_str() == region);
+    match (found.status, abroad) {
+        (Status::Ok, _) => found,
+        (_, Some(u)) => Line::warn(
+            &found.name,
+            format!("nobody knows: {region} of account {} could not be seen whole", u.account),
+            format!("`vault.{}` says why; then run `holdfast doctor {}` again", u.vault, s.holdings.database),
+        ),
         _ if !unseen => found,
         _ => Line::warn(
             &found.name,

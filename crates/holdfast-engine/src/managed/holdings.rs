@@ -34,6 +34,8 @@ pub struct Wanted {
     pub regions: Vec<Region>,
     /// Which databases it was when it was last seen, for when it is gone.
     pub remembered: Lineage,
+    /// As the policy says it: what it left behind is its own, whatever it was called when it was deleted.
+    pub resource_id: Option<String>,
     /// Into the accounts of its vaults.
     pub gates: Gates,
 }
@@ -60,6 +62,9 @@ pub struct Kept {
     pub restorable: bool,
     /// The moment that its data shows.
     pub taken: Option<Timestamp>,
+    /// Or a moment before it: a copy of a cluster's snapshot says when it was copied, and not what it shows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_most: bool,
     /// To any second of this instead.
     pub window: Option<RestorableWindow>,
     /// When the provider removes it by itself.
@@ -181,9 +186,12 @@ pub async fn list_without(cloud: &dyn Cloud, wanted: &[Wanted], lost: Option<&Re
         let live = surveys.iter().flat_map(|s| &s.databases).find(|d| d.source == w.source);
         let lineage = live.map(Lineage::seen).unwrap_or_else(|| w.remembered.clone());
         let mut kept = Vec::new();
+        let originals: BTreeMap<&str, &Snapshot> =
+            surveys.iter().flat_map(|s| &s.snapshots).map(|s| (s.arn.as_str(), s)).collect();
         for s in &surveys {
-            kept.extend(s.snapshots.iter().filter(|x| is_of(x, w, &lineage)).map(snapshot));
-            kept.extend(s.automated.iter().filter(|x| automated_is_of(x, w)).map(automated));
+            let own = s.snapshots.iter().filter(|x| is_of(x, w, &lineage));
+            kept.extend(own.map(|x| dated(snapshot(x), x, &originals)));
+            kept.extend(s.automated.iter().filter(|x| automated_is_of(x, w, &lineage)).map(automated));
             kept.extend(s.automated.iter().filter_map(|x| replaced(x, w, &lineage, &surveys)));
             kept.extend(s.points.iter().filter(|x| point_is_of(x, w)).map(|p| point(p, s, w)));
         }
@@ -205,11 +213,11 @@ pub async fn list_without(cloud: &dyn Cloud, wanted: &[Wanted], lost: Option<&Re
         }
         // What AWS Backup made is there twice: as a point of a vault and as a snapshot of the region.
         let abroad: Vec<Kept> = foreign.values().flat_map(|s| &s.snapshots).map(snapshot).collect();
-        let twins: BTreeMap<String, (Option<String>, Option<Timestamp>)> = kept
+        let twins: BTreeMap<String, (Option<String>, Option<Timestamp>, bool)> = kept
             .iter()
             .chain(&abroad)
             .filter(|k| k.vault.is_none())
-            .map(|k| (k.arn.clone(), (k.resource_id.clone(), k.taken)))
+            .map(|k| (k.arn.clone(), (k.resource_id.clone(), k.taken, k.at_most)))
             .collect();
         let tiers: BTreeMap<&str, &str> =
             surveys.iter().flat_map(|s| &s.snapshots).filter_map(|s| asked_for(s, w)).collect();
@@ -219,9 +227,11 @@ pub async fn list_without(cloud: &dyn Cloud, wanted: &[Wanted], lost: Option<&Re
         for k in kept.iter_mut().filter(|k| k.vault.is_some()) {
             // A point says neither which database it is of, nor, as a copy, how old its data is: only when the copy
             // was made. The snapshot that it is does.
-            let Some((id, taken)) = twins.get(&k.arn) else { continue };
+            let Some((id, taken, at_most)) = twins.get(&k.arn) else { continue };
             k.resource_id = k.resource_id.take().or_else(|| id.clone());
-            k.taken = taken.or(k.taken);
+            if taken.is_some() {
+                (k.taken, k.at_most) = (*taken, *at_most);
+            }
         }
         for k in kept.iter_mut().filter(|k| k.vault.is_some() && k.tier.is_none()) {
             k.tier = tiers.get(k.arn.as_str()).map(ToString::to_string);
@@ -349,12 +359,13 @@ fn is_of(s: &Snapshot, w: &Wanted, lineage: &Lineage) -> bool {
     s.at.engine == w.source.engine && s.source_id == w.source.id && from == w.source.region.as_str()
 }
 
-fn automated_is_of(a: &AutomatedBackup, w: &Wanted) -> bool {
+fn automated_is_of(a: &AutomatedBackup, w: &Wanted, line: &Lineage) -> bool {
+    let by_name = a.at.id == w.source.id && a.source_region == w.source.region;
+    // Whoever deletes a database may rename it before. What was replaced is another matter ([`replaced`]).
+    let newest = line.has(&a.resource_id) && line.successor(&a.resource_id).is_none();
+    let by_id = newest || w.resource_id.as_ref() == Some(&a.resource_id);
     // Of a living source it is the restorable window, which is shown by itself.
-    a.kind != AutomatedKind::Live
-        && a.at.engine == w.source.engine
-        && a.at.id == w.source.id
-        && a.source_region == w.source.region
+    a.kind != AutomatedKind::Live && a.at.engine == w.source.engine && (by_name || by_id)
 }
 
 /// The automated backups of a database that a cutover replaced, whatever it is called now. They show what the
@@ -362,7 +373,7 @@ fn automated_is_of(a: &AutomatedBackup, w: &Wanted) -> bool {
 /// successor was made. Is that not known, nothing is offered.
 fn replaced(a: &AutomatedBackup, w: &Wanted, line: &Lineage, surveys: &[RegionSurvey]) -> Option<Kept> {
     let next = line.successor(&a.resource_id).filter(|_| a.at.engine == w.source.engine)?;
-    if automated_is_of(a, w) {
+    if automated_is_of(a, w, line) {
         return None;
     }
     let mut databases = surveys.iter().flat_map(|s| &s.databases);
@@ -424,6 +435,7 @@ fn snapshot(s: &Snapshot) -> Kept {
         state: s.status.to_string(),
         restorable: s.status.is_available(),
         taken: moment(s),
+        at_most: s.at.engine.is_cluster() && s.copied_from.is_some() && !s.is_our_copy(),
         window: None,
         delete_at: s.tags.expires().filter(|_| s.is_ours()),
         size_bytes: s.full_bytes.or(Some(u64::from(s.size_gib) << 30)),
@@ -443,6 +455,19 @@ fn snapshot(s: &Snapshot) -> Kept {
     }
 }
 
+/// What a copy does not say its original does, where that is seen.
+fn dated(mut k: Kept, s: &Snapshot, originals: &BTreeMap<&str, &Snapshot>) -> Kept {
+    let mut from = s.copied_from.as_deref();
+    // A copy of a copy of … is no loop that anybody can make; a bound costs nothing.
+    for _ in 0..8 {
+        let Some(o) = from.filter(|_| k.at_most).and_then(|arn| originals.get(arn)) else { break };
+        k.taken = moment(o).or(k.taken);
+        k.at_most = o.copied_from.is_some() && !o.is_our_copy();
+        from = o.copied_from.as_deref();
+    }
+    k
+}
+
 fn automated(a: &AutomatedBackup) -> Kept {
     Kept {
         kind: match a.kind {
@@ -458,6 +483,7 @@ fn automated(a: &AutomatedBackup) -> Kept {
         state: a.status.to_string(),
         restorable: a.window.is_some(),
         taken: None,
+        at_most: false,
         window: a.window,
         delete_at: None,
         size_bytes: a.size_gib.map(|g| u64::from(g) << 30),
@@ -497,6 +523,7 @@ fn point(p: &RecoveryPoint, seen: &RegionSurvey, w: &Wanted) -> Kept {
         },
         restorable: p.status.is_restorable(),
         taken: Some(p.created),
+        at_most: p.copied_from_vault.is_some(),
         window: p.window,
         delete_at: p.delete_at,
         size_bytes: p.size_bytes,

@@ -99,7 +99,8 @@ pub async fn look(
     let remembered = seen.map(|o| Lineage::seen(&o.database)).unwrap_or_default();
     let regions = tiers::regions(policy, plan, &gates)?;
     let (name, source) = (m.name.clone(), m.source.clone());
-    let wanted = Wanted { name, source, regions, remembered, gates: gates.clone() };
+    let resource_id = policy.databases.get(&m.name).and_then(|d| d.managed.as_ref()?.resource_id.clone());
+    let wanted = Wanted { name, source, regions, remembered, resource_id, gates: gates.clone() };
     let mut regions: BTreeSet<Region> = wanted.regions.iter().cloned().collect();
     regions.insert(home.clone());
     let survey = async { list(cloud, std::slice::from_ref(&wanted)).await };

@@ -147,6 +147,9 @@ pub struct Way {
     pub lock: Option<LockMode>,
     /// Its last verification failed.
     pub failed: bool,
+    /// It shows that moment or one before it, and more is lost then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_most: bool,
     /// It is of another database that had the same name.
     pub another: bool,
     /// How long the newest restore of this kind took, in that region: [`with_times`]. `None`: it was never measured.
@@ -223,7 +226,7 @@ pub fn options(h: &Holdings, incident: Incident) -> Vec<Way> {
         }
     }
     let far = |w: &Way| (w.account.is_some(), w.region != *home);
-    ways.sort_by_key(|w| (w.another, rank(w, scenario, home), w.failed, w.loss, far(w)));
+    ways.sort_by_key(|w| (w.another, rank(w, scenario, home), w.failed, w.at_most, w.loss, far(w)));
     ways
 }
 
@@ -242,7 +245,7 @@ pub fn shown(ways: &[Way]) -> Vec<usize> {
 /// One that loses much less than the first: not the best for its merits, and whoever decides should know.
 pub fn loses_less(ways: &[Way]) -> Option<usize> {
     let limit = ways.first()?.loss.checked_sub(MUCH)?;
-    let good = |w: &&(usize, &Way)| w.1.loss < limit && !w.1.another && !w.1.failed;
+    let good = |w: &&(usize, &Way)| w.1.loss < limit && !w.1.another && !w.1.failed && !w.1.at_most;
     let all: Vec<(usize, &Way)> = ways.iter().enumerate().collect();
     all.iter().filter(good).min_by_key(|(_, w)| w.loss).map(|(n, _)| *n)
 }
@@ -268,6 +271,9 @@ fn of_kept(k: &Kept, h: &Holdings, last: Timestamp, at: Timestamp, incident: Inc
         (Some(_), _) => merits.push("its last verification failed"),
         (None, Some(text)) => merits.push(text),
         (None, None) => {}
+    }
+    if k.at_most && k.window.is_none() {
+        merits.push("may show an earlier moment: a copy that does not say which");
     }
     if k.region != h.source.region {
         merits.push("other region");
@@ -313,7 +319,8 @@ fn of_kept(k: &Kept, h: &Holdings, last: Timestamp, at: Timestamp, incident: Inc
     };
     let lost_at = if incident.scenario.needs_time() { at } else { at.max(shows) };
     let found = way(from, &k.region, shows, lost_at, &merits, k.lock);
-    Some(Way { account: k.account.clone(), failed: k.failed.is_some(), another: k.another, ..found })
+    let at_most = k.at_most && k.window.is_none();
+    Some(Way { account: k.account.clone(), failed: k.failed.is_some(), at_most, another: k.another, ..found })
 }
 
 fn way(
@@ -327,7 +334,19 @@ fn way(
     let merits = merits.iter().map(ToString::to_string).collect();
     let loss = at.duration_since(shows);
     let region = region.clone();
-    Way { from, region, account: None, shows, loss, merits, lock, failed: false, another: false, rto: None }
+    Way {
+        from,
+        region,
+        account: None,
+        shows,
+        loss,
+        merits,
+        lock,
+        failed: false,
+        at_most: false,
+        another: false,
+        rto: None,
+    }
 }
 
 /// Smaller is better. Against a person with rights, what that person cannot reach comes first.
@@ -372,6 +391,7 @@ mod tests {
             state: "available".into(),
             restorable: true,
             taken: Some(t(taken)),
+            at_most: false,
             window: None,
             delete_at: None,
             size_bytes: None,
@@ -474,6 +494,19 @@ mod tests {
         assert_eq!(says("us-east-1/daily-22"), "its last verification failed");
         assert_eq!(ways.last().unwrap().name(), "us-east-1/daily-22");
         assert_eq!(loses_less(&ways), None, "what is bad is no reason to ask");
+    }
+
+    /// X10: a copy of a cluster's snapshot that somebody made yesterday may show last month.
+    #[test]
+    fn a_copy_that_does_not_say_what_it_shows_is_no_reason_to_pass_by_one_that_does() {
+        let mut h = holdings();
+        h.kept[0].at_most = true;
+        let ways = options(&h, incident(Scenario::CompleteLoss, "22T09:00:00"));
+        assert_eq!(ways[0].name(), "us-west-2/daily-21");
+        let last = ways.last().unwrap();
+        assert_eq!((last.name().as_str(), last.at_most), ("us-east-1/daily-22", true));
+        assert!(last.merits[0].contains("earlier moment"), "{last:?}");
+        assert_eq!(loses_less(&ways), None);
     }
 
     #[test]

@@ -96,6 +96,7 @@ pub async fn plan(
             "wait for it, or change the tag holdfast:quarantined-until by hand",
         ));
     }
+    room(m, &database).await?;
     Ok(Plan {
         instances: d.members.iter().map(|i| i.id.clone()).collect(),
         resource_id: d.resource_id,
@@ -106,6 +107,23 @@ pub async fn plan(
         keeps_automated_backups: keeps && database.engine != Engine::DocumentDb,
         database,
     })
+}
+
+/// Whether the last snapshot has room. Asked at the end, when nothing of the database is left but its name, it would be
+/// too late.
+async fn room(m: &Managed, database: &Source) -> Result<()> {
+    let name = if database.engine.is_cluster() { "ManualClusterSnapshots" } else { "ManualSnapshots" };
+    let quotas = m.cloud.quotas(&database.region).await?;
+    match quotas.iter().find(|q| q.name == name && q.used >= q.max) {
+        None => Ok(()),
+        Some(q) => Err(EngineError::refused(
+            format!(
+                "{} of {} manual snapshots are used in {}: the last snapshot of `{database}` has no room",
+                q.used, q.max, database.region
+            ),
+            "`holdfast expire` shows what may go; AWS raises the quota on request",
+        )),
+    }
 }
 
 /// One that was begun and not finished: by now the database may be gone.
@@ -185,6 +203,9 @@ async fn steps(m: &Managed, op: &mut Operation<State>) -> Result<Snapshot> {
                     Ok(Answer::Failed("another has its name now".into()))
                 }
                 Ok(d) if d.status.is_deleting() => Ok(Answer::Ready(())),
+                Ok(d) if !in_quarantine(&d, m, Timestamp::now()) => {
+                    Ok(Answer::Failed("it is in no quarantine any more".into()))
+                }
                 Ok(_) => m.cloud.delete(&database, &how).await.map(Answer::Ready),
                 Err(e) if e.is_not_found() => Ok(Answer::Ready(())),
                 Err(e) => Err(e),
@@ -209,10 +230,26 @@ async fn steps(m: &Managed, op: &mut Operation<State>) -> Result<Snapshot> {
         .await
 }
 
-/// The database, if it is still the one that was planned for.
+/// Whether a cutover put it aside, and its time is over. It may have gone back into service since a retirement began.
+fn in_quarantine(d: &Database, m: &Managed, now: Timestamp) -> bool {
+    let until = d.tags.get(tags::QUARANTINED_UNTIL).and_then(|t| t.parse::<Timestamp>().ok());
+    d.tags.get(tags::DATABASE) == Some(m.name.as_str())
+        && d.tags.get(tags::STATE) == Some("quarantine")
+        && until.is_some_and(|t| t <= now)
+}
+
+/// The database, if it is still the one that was planned for, and still aside.
 async fn still(m: &Managed, source: &Source, resource_id: &str) -> Result<Option<Database>> {
     match m.cloud.describe(source).await {
-        Ok(d) if d.resource_id == resource_id => Ok(Some(d)),
+        Ok(d) if d.resource_id == resource_id => {
+            if d.status.is_deleting() || in_quarantine(&d, m, Timestamp::now()) {
+                return Ok(Some(d));
+            }
+            Err(EngineError::refused(
+                format!("`{source}` is in no quarantine any more: it may be in use again"),
+                "nothing more was done to it; was it protected from deletion, turn that on again",
+            ))
+        }
         Ok(_) => Err(EngineError::refused(
             format!("`{source}` is another database than the one that was to go"),
             "somebody gave its name away; nothing was deleted",

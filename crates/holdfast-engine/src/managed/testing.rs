@@ -141,7 +141,7 @@ pub fn automated(id: &str, kind: AutomatedKind) -> AutomatedBackup {
         option_group: None,
         port: None,
         replicas: Vec::new(),
-        owned_by_aws_backup: false,
+        recovery_point: None,
         tags: Tags::default(),
     }
 }

@@ -5,6 +5,10 @@ from .errors import bad, missing
 
 
 def _find(ctx, arn):
+    # "Include only values representing resource types that are fully managed by AWS Backup" (ListTags): points of
+    # RDS, Aurora and DocumentDB are none, and their ARNs are those of snapshots.
+    if not arn.startswith("arn:aws:backup:"):
+        raise bad(f"The resource {arn} is not supported by this operation.")
     known = {v.arn for v in ctx.backup.vaults.values()} | {p.arn for p in ctx.backup.plans.values()}
     known |= {h.arn for h in ctx.backup.holds.values()} | {p.arn for p in ctx.backup.points()}
     if arn not in known:
@@ -20,7 +24,6 @@ def tag(ctx, p):
     if len({**tags, **p["Tags"]}) > 50:
         raise bad("A resource may have at most 50 tags")
     tags.update(p["Tags"])
-    _mirror(ctx, p["ResourceArn"], tags)
     return {}
 
 
@@ -29,15 +32,7 @@ def untag(ctx, p):
     tags = _find(ctx, p["ResourceArn"])
     for key in p["TagKeyList"]:
         tags.pop(key, None)
-    _mirror(ctx, p["ResourceArn"], tags)
     return {}
-
-
-def _mirror(ctx, arn, tags):
-    """A recovery point's tags are its snapshot's."""
-    snapshot = ctx.rds.by_arn(arn)
-    if snapshot is not None:
-        snapshot.tags = [{"Key": k, "Value": v} for k, v in tags.items()]
 
 
 @action("backup", "ListTags")

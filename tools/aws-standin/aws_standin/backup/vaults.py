@@ -118,6 +118,7 @@ def create(ctx, p):
         if not p["EncryptionKeyArn"].startswith("arn:"):
             raise bad("EncryptionKeyArn must be the ARN of a key")
         key = keys.resolve(ctx, p["EncryptionKeyArn"], "InvalidParameterValueException")
+        keys.authorise(ctx, key, "backup", ("kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant", "kms:Decrypt", "kms:GenerateDataKey"))
     else:
         key = keys.managed(ctx, "backup")
     vault = ctx.backup.vaults[name] = Vault(ctx, name, key)

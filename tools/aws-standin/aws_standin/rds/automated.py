@@ -34,6 +34,7 @@ class AutomatedBackup(Resource):
         self.source_region = source.region
         self.started, self.retention, self.ended = started, retention, None
         self.key = source.view.get("KmsKeyId")
+        self.point = None  # the continuous point that it was when its source was deleted
 
     def window(self, world):
         """(earliest, latest) or None while there is nothing to restore from."""
@@ -107,7 +108,7 @@ def retain(ctx, source):
     if len(retained) >= ctx.world.config.quotas["retained-backups"]:
         raise AwsError("DBInstanceAutomatedBackupQuotaExceededFault", "The quota for retained automated backups was exceeded. This prevents you from retaining any additional automated backups.")
     refresh(backup, source)
-    backup.ended, backup.settled = ctx.now, "retained"
+    backup.ended, backup.settled, backup.point = ctx.now, "retained", source.backup_point
 
 
 def refresh(backup, source):
@@ -189,8 +190,10 @@ def view(ctx, backup, cluster):
         "Encrypted": source.get("StorageEncrypted", False), "KmsKeyId": backup.key, "Port": source.get("DbInstancePort") or None,
         "AvailabilityZone": source.get("AvailabilityZone"), "BackupTarget": "region", "TagList": backup.source_tags,
     })
+    sources = ctx.rds.clusters if cluster else ctx.rds.instances
+    living = next((s for s in sources.values() if s.resource_id == backup.resource_id and backup.source_region == ctx.region), None)
+    shown["AwsBackupRecoveryPointArn"] = backup.point if living is None else living.backup_point
     if not cluster:
-        living = next((i for i in ctx.rds.instances.values() if i.resource_id == backup.resource_id and backup.source_region == ctx.region), None)
         if living is not None and living.replications and backup.ended is None:
             shown["DBInstanceAutomatedBackupsReplications"] = [{"DBInstanceAutomatedBackupsArn": a} for a in living.replications]
         return {k: v for k, v in shown.items() if v is not None}

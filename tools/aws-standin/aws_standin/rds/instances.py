@@ -310,6 +310,10 @@ def _apply(ctx, instance, change, new_name, immediately):
             view[member] = change.pop(member)
     zero = "BackupRetentionPeriod" in change and (change["BackupRetentionPeriod"] == 0) != (view["BackupRetentionPeriod"] == 0)
     waits = {m: v for m, v in change.items() if m in DEFERRED or (m == "BackupRetentionPeriod" and zero)}
+    if immediately:
+        # "All changes in the pending modifications queue are applied" (RDS guide, schedule modifications).
+        queued = {m: v for m, v in view["PendingModifiedValues"].items() if m in DEFERRED}
+        change, waits = {**queued, **change}, {**queued, **waits}
     pending = dict(waits)
     if new_name:
         pending["DBInstanceIdentifier"] = new_name

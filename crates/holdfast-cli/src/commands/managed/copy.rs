@@ -216,6 +216,12 @@ fn text(name: &str, p: &Plan, cost: f64, report: Option<&Report>) {
         let at = moment(&c.from).map(time::short).unwrap_or_default();
         output::line(&format!("  {} ({at}, {} GiB) as {}", c.from.at, c.from.size_gib, c.to));
     }
+    for k in &p.kept_back {
+        output::line(&format!("  {} cannot go: {}", k.from, k.why));
+        if let Some(hint) = &k.hint {
+            output::line(&format!("    hint: {hint}"));
+        }
+    }
     if p.transfer_gib > 0 {
         output::line(&format!(
             "  at most {} GiB cross the border of the region, at most {cost:.2} dollars",

@@ -1,6 +1,7 @@
 //! `holdfast cutover`: the application to a restored database, and back.
 
-use super::{Session, open};
+use super::super::context;
+use super::{Base, Session, open_in};
 use crate::args::{Cli, CutoverArgs};
 use crate::commands::Done;
 use crate::output;
@@ -8,12 +9,13 @@ use holdfast_core::managed::{Source, SourceError};
 use holdfast_core::time;
 use holdfast_engine::EngineError;
 use holdfast_engine::managed::cutover::{
-    Plan, Presence, Report, Request, Unfinished, pending, plan, resume, run,
+    Plan, Presence, Report, Request, Unfinished, pending, plan, resume, run, without_home,
 };
+use holdfast_engine::managed::journal::Journal;
 use serde_json::{Value, json};
 
 pub async fn cutover(cli: &Cli, a: &CutoverArgs) -> Done {
-    let s = open(cli, a.database.as_deref(), a.wait_for.as_deref()).await?;
+    let s = open_in(cli, a.database.as_deref(), a.wait_for.as_deref(), base(cli, a)?).await?;
     let begun = pending(&s.managed)?;
     let to = target(a, &s)?;
     match (begun, &to) {
@@ -47,6 +49,20 @@ pub async fn cutover(cli: &Cli, a: &CutoverArgs) -> Done {
     }
 }
 
+/// Where nothing is asked of a region that is lost, or does not answer.
+fn base(cli: &Cli, a: &CutoverArgs) -> anyhow::Result<Base> {
+    Ok(match (Base::region(a.region.as_deref()), a.lost) {
+        (Base::There(region), _) => Base::There(region),
+        (_, true) => Base::Elsewhere,
+        _ => {
+            let (ctx, progress) = context(cli, a.database.as_deref())?;
+            progress.finish();
+            let begun = without_home(&Journal::open(ctx.state.dir())?, &ctx.db.name)?;
+            if begun { Base::Elsewhere } else { Base::Home }
+        }
+    })
+}
+
 /// Where to; `None` with `--resume` and `--back`.
 fn target(a: &CutoverArgs, s: &Session) -> anyhow::Result<Option<Source>> {
     if a.resume || a.back {
@@ -78,7 +94,7 @@ async fn begin(cli: &Cli, a: &CutoverArgs, s: &Session, to: &Source) -> Done {
     s.progress.finish();
     let shown = json!(p.shown());
     if !cli.json {
-        plan_text(&p);
+        plan_text(&p.shown());
     }
     if !a.yes {
         match cli.json {

@@ -1,7 +1,7 @@
 //! `holdfast doctor` of a managed database, and what `validate --live` sees.
 
 use super::apply::request;
-use super::{Session, is_managed, open_any};
+use super::{Base, Session, is_managed, open_any};
 use crate::args::Cli;
 use crate::commands::{Done, check};
 use holdfast_core::policy::Policy;
@@ -13,7 +13,7 @@ use holdfast_engine::managed::look::{Seen, look, others};
 use jiff::Timestamp;
 
 pub async fn doctor(cli: &Cli, database: Option<&str>) -> Done {
-    let s = open_any(cli, database, None, false).await?;
+    let s = open_any(cli, database, None, Base::Home).await?;
     let now = Timestamp::now();
     let seen = see(&s, now).await;
     let seen = seen?;
@@ -34,7 +34,7 @@ pub async fn observe(cli: &Cli, policy: &Policy, now: Timestamp) -> anyhow::Resu
     let mut out = Observed { looked: true, ..Observed::default() };
     let (mut all, mut unseen) = (Vec::new(), Vec::new());
     for name in policy.databases.keys().filter(|n| is_managed(policy, Some(n.as_str()))) {
-        let s = open_any(cli, Some(name.as_str()), None, false).await?;
+        let s = open_any(cli, Some(name.as_str()), None, Base::Home).await?;
         if let Err(e) = identity::account(&s.managed, &s.database).await {
             s.progress.finish();
             unseen.push(format!("{name}: {e}"));

@@ -46,7 +46,8 @@ pub async fn gather(policy: &Policy, only: Option<&str>, state_dir: &Path) -> an
         for (name, source, managed, plan) in all {
             let gates = gates(policy, managed, plan, &*cloud, state_dir).await?;
             let regions = tiers::regions(policy, plan, &gates)?;
-            wanted.push(Wanted { name, source, regions, remembered: Lineage::default(), gates });
+            let (remembered, resource_id) = (Lineage::default(), managed.resource_id.clone());
+            wanted.push(Wanted { name, source, regions, remembered, resource_id, gates });
         }
         let found = list(&*cloud, &wanted).await;
         out.databases.extend(found.databases);
@@ -132,6 +133,8 @@ fn last(v: &Verified) {
 fn row(k: &Kept) -> Vec<String> {
     let shows = match (k.window, k.taken) {
         (Some(w), _) => format!("up to {}", time::short(w.latest)),
+        // A copy that does not say what it shows: that moment or one before.
+        (None, Some(t)) if k.at_most => format!("at most {}", time::short(t)),
         (None, Some(t)) => time::short(t),
         (None, None) => "-".into(),
     };

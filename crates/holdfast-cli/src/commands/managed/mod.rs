@@ -54,11 +54,29 @@ pub fn is_managed(policy: &Policy, name: Option<&str>) -> bool {
     found.is_some_and(|d| !matches!(d.source, Source::Postgres { .. }))
 }
 
-pub async fn open(cli: &Cli, name: Option<&str>, wait_for: Option<&str>) -> anyhow::Result<Session> {
-    open_in(cli, name, wait_for, false).await
+/// From where calls are made that have no region of their own, such as those for a role (STS).
+#[derive(Debug, Clone)]
+pub enum Base {
+    /// The database's region.
+    Home,
+    /// It is lost, and nothing is asked of it: any other that the policy names.
+    Elsewhere,
+    /// The one where something is to be made.
+    There(Region),
 }
 
-/// The same; `lost`: the database's region is, and nothing is asked of it.
+impl Base {
+    /// `region` as it was typed; what is none is told of by who uses it.
+    fn region(typed: Option<&str>) -> Self {
+        typed.and_then(|r| r.parse().ok()).map_or(Base::Home, Base::There)
+    }
+}
+
+pub async fn open(cli: &Cli, name: Option<&str>, wait_for: Option<&str>) -> anyhow::Result<Session> {
+    open_in(cli, name, wait_for, Base::Home).await
+}
+
+/// The same, from somewhere else.
 ///
 /// # Errors
 /// These are credentials of another account than the policy's, where names may be the same.
@@ -66,9 +84,9 @@ pub async fn open_in(
     cli: &Cli,
     name: Option<&str>,
     wait_for: Option<&str>,
-    lost: bool,
+    base: Base,
 ) -> anyhow::Result<Session> {
-    let s = open_any(cli, name, wait_for, lost).await?;
+    let s = open_any(cli, name, wait_for, base).await?;
     identity::account(&s.managed, &s.database).await?;
     Ok(s)
 }
@@ -78,7 +96,7 @@ pub async fn open_any(
     cli: &Cli,
     name: Option<&str>,
     wait_for: Option<&str>,
-    lost: bool,
+    base: Base,
 ) -> anyhow::Result<Session> {
     let (ctx, progress) = context(cli, name)?;
     let source = source_of(&ctx)?;
@@ -88,10 +106,17 @@ pub async fn open_any(
         None => Duration(6 * 3600),
     };
     let pace = Pace::from_env(std::time::Duration::from_secs(deadline.0));
-    let others = tiers::regions(&ctx.policy, &plan, &Gates::default())?;
-    // Of calls that have no region of their own, such as those for a role.
-    let home = others.iter().find(|r| lost && **r != source.region).unwrap_or(&source.region);
-    let cloud = connect(&database, home, ctx.state.dir()).await?;
+    let home = match base {
+        Base::Home => source.region.clone(),
+        Base::There(region) => region,
+        Base::Elsewhere => {
+            let others = tiers::regions(&ctx.policy, &plan, &Gates::default())?;
+            let places = database.places.values().filter_map(|p| p.region.parse().ok());
+            let other = others.into_iter().chain(places).find(|r| *r != source.region);
+            other.unwrap_or_else(|| source.region.clone())
+        }
+    };
+    let cloud = connect(&database, &home, ctx.state.dir()).await?;
     let managed = Managed::new(&ctx, cloud, pace)?.with_documents(documents());
     Ok(Session { ctx, managed, database, plan, progress })
 }

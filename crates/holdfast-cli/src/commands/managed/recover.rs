@@ -2,7 +2,7 @@
 
 use super::ask::{self, Dialog};
 use super::recover_shown::{Next, Seen, merge};
-use super::{Session, open_in, restore, tiers};
+use super::{Base, Session, open_in, restore, tiers};
 use crate::args::{Cli, RecoverArgs};
 use crate::commands::Done;
 use crate::{failure, output};
@@ -33,7 +33,8 @@ pub async fn recover(cli: &Cli, a: &RecoverArgs) -> Done {
     let scenario = scenario(a, person.as_mut())?;
     let at = moment(a, scenario, now, person.as_mut())?;
     let lost = scenario == Scenario::RegionLoss;
-    let s = open_in(cli, a.database.as_deref(), a.wait_for.as_deref(), lost).await?;
+    let base = if lost { Base::Elsewhere } else { Base::Home };
+    let s = open_in(cli, a.database.as_deref(), a.wait_for.as_deref(), base).await?;
     let (to, way, region) = (a.to_id.clone(), a.way.clone(), region(a)?);
     let incident = recovery::Incident { scenario, at, to, way, region: region.clone() };
     match recovery::unfinished(&s.managed, &incident) {
@@ -278,7 +279,8 @@ async fn survey(s: &Session, gates: &Gates, lost: bool) -> anyhow::Result<Listin
     let id = id.filter(|id| is_resource_id(id));
     let remembered = seen.as_ref().map(|o| Lineage::seen(&o.database)).unwrap_or_default();
     let gates = gates.clone();
-    let wanted = Wanted { name: m.name.clone(), source: m.source.clone(), regions, remembered, gates };
+    let (name, source, resource_id) = (m.name.clone(), m.source.clone(), id.map(str::to_string));
+    let wanted = Wanted { name, source, regions, remembered, resource_id, gates };
     let mut listing = list_without(&*m.cloud, &[wanted], lost.then_some(&m.source.region)).await;
     add_evidence(&mut listing, &m.journal)?;
     for h in &mut listing.databases {

@@ -48,8 +48,8 @@ impl Seen<'_> {
                 (i + 1).to_string(),
                 what,
                 w.account.as_ref().map_or(w.region.to_string(), |a| format!("{}, account {a}", w.region)),
-                time::short(w.shows),
-                time::human(lost),
+                format!("{}{}", if w.at_most { "at most " } else { "" }, time::short(w.shows)),
+                format!("{}{}", if w.at_most { "at least " } else { "" }, time::human(lost)),
                 w.rto.as_ref().map_or("not measured".into(), took),
                 w.merits.join(", "),
             ]);

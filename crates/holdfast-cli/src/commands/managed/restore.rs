@@ -1,6 +1,6 @@
 //! `holdfast restore` of a managed database: to a new instance or cluster.
 
-use super::{Session, open};
+use super::{Base, Session, open_in};
 use crate::args::{Cli, RestoreArgs};
 use crate::commands::Done;
 use crate::{failure, output};
@@ -24,7 +24,8 @@ pub async fn restore(cli: &Cli, a: &RestoreArgs) -> Done {
             "name it: --to-id ID, and a moment: --at TIME, --from-snapshot ID, --newest-snapshot or --from-point ARN",
         ));
     };
-    let s = open(cli, a.database.as_deref(), a.managed.wait_for.as_deref()).await?;
+    let base = Base::region(a.managed.region.as_deref());
+    let s = open_in(cli, a.database.as_deref(), a.managed.wait_for.as_deref(), base).await?;
     let there = match &a.managed.account {
         None => s.managed.clone(),
         Some(account) => {

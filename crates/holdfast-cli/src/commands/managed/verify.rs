@@ -1,7 +1,7 @@
 //! `holdfast verify` of a managed database: a temporary copy, looked into and removed again.
 
 use super::restore::price_text;
-use super::{Session, open};
+use super::{Base, Session, open_in};
 use crate::args::{Cli, VerifyArgs};
 use crate::commands::Done;
 use crate::{failure, output};
@@ -23,7 +23,8 @@ const NOT_PASSED: u8 = 5;
 const INCOMPLETE: u8 = 3;
 
 pub async fn verify(cli: &Cli, a: &VerifyArgs) -> Done {
-    let s = open(cli, a.target.as_deref(), a.managed.wait_for.as_deref()).await?;
+    let base = Base::region(a.managed.region.as_deref());
+    let s = open_in(cli, a.target.as_deref(), a.managed.wait_for.as_deref(), base).await?;
     let request = request(a, &s).await?;
     let p = plan(&s.managed, &request).await?;
     let price = hourly(&p.restore, &s.ctx.policy.prices.managed);

@@ -24,8 +24,8 @@ pub struct CutoverStep {
 /// What a step changes. `{endpoint}`, `{reader}`, `{port}` and `{id}` in values stand for the new database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Move {
-    /// Registers the new target with an RDS Proxy and takes the old one out. `within`: until the proxy reaches it.
-    Proxy { name: String, target_group: String, within: Duration },
+    /// Takes the old target out of an RDS Proxy and registers the new one. `within`: until the proxy reaches it.
+    Proxy { name: String, within: Duration },
     /// A CNAME record.
     Route53 { zone: String, record: String, ttl: u32 },
     /// Fields of a JSON secret in Secrets Manager; the version before stays. `region`: that of the new database if
@@ -35,8 +35,8 @@ pub enum Move {
     Kubernetes(KubernetesMove),
     /// The old one gets another name, the new one its name.
     Rename,
-    /// Own programs; both get the new and the old endpoint in the environment.
-    Command { run: Vec<String>, undo: Vec<String> },
+    /// Own programs; both get the new and the old endpoint in the environment. `within`: until it must have ended.
+    Command { run: Vec<String>, undo: Vec<String>, within: Duration },
 }
 
 /// Variables of the containers of a workload.
@@ -97,7 +97,7 @@ fn is_variable(text: &str) -> bool {
 }
 
 const KINDS: &str = "Write one of `proxy`, `route53`, `secret`, `kubernetes`, `rename = true` and `command`.";
-/// For each wait of a step.
+/// For each wait of a step, and for a program.
 const WITHIN: Duration = Duration(600);
 const PLACEHOLDERS: [&str; 4] = ["endpoint", "reader", "port", "id"];
 
@@ -144,11 +144,15 @@ impl Resolver<'_> {
                     "Use `route53`, `secret`, `kubernetes` or `command`.",
                 );
             }
-            Move::Proxy {
-                name,
-                target_group: text(&w.target_group).unwrap_or_else(|| "default".into()),
-                within: self.duration(w.within.as_ref()).unwrap_or(WITHIN),
+            // "Currently, each proxy has one target group, named default" (RDS user guide, RDS Proxy concepts).
+            if let Some(group) = w.target_group.as_ref().filter(|g| g.get_ref() != "default") {
+                self.problem(
+                    group.span(),
+                    format!("a proxy has no target group `{}`: it has one, `default`", group.get_ref()),
+                    "Leave `target-group` out.",
+                );
             }
+            Move::Proxy { name, within: self.duration(w.within.as_ref()).unwrap_or(WITHIN) }
         } else if let Some(zone) = text(&w.route53) {
             let Some(record) = text(&w.record) else {
                 self.problem(at, "`record` is missing", "Write the name that the application connects to.");
@@ -177,7 +181,7 @@ impl Resolver<'_> {
                     "Write the program that takes it back: `undo = [\"/usr/local/bin/point-back\"]`.",
                 );
             }
-            Move::Command { run, undo }
+            Move::Command { run, undo, within: self.duration(w.within.as_ref()).unwrap_or(WITHIN) }
         };
         let health_within = self.duration(w.health_within.as_ref()).unwrap_or(Duration(300));
         if let Some(h) = &w.health
@@ -248,7 +252,11 @@ impl Resolver<'_> {
             ("region", w.region.as_ref().map(Spanned::span), w.secret.is_some()),
             ("context", w.context.as_ref().map(Spanned::span), w.kubernetes.is_some()),
             ("kubeconfig", w.kubeconfig.as_ref().map(Spanned::span), w.kubernetes.is_some()),
-            ("within", w.within.as_ref().map(Spanned::span), w.kubernetes.is_some() || w.proxy.is_some()),
+            (
+                "within",
+                w.within.as_ref().map(Spanned::span),
+                w.kubernetes.is_some() || w.proxy.is_some() || w.command.is_some(),
+            ),
             ("namespace", w.namespace.as_ref().map(Spanned::span), w.kubernetes.is_some()),
             ("env", first(&w.env), w.kubernetes.is_some()),
             ("scale", w.scale.as_ref().map(Spanned::span), w.kubernetes.is_some()),

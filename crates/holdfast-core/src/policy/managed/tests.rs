@@ -157,8 +157,7 @@ fn a_managed_database_resolves() {
     assert!(m.place_in("us-west-2").is_none());
     let kinds: Vec<_> = m.cutover.iter().map(|s| std::mem::discriminant(&s.to)).collect();
     assert_eq!(kinds.len(), 6);
-    let proxy =
-        Move::Proxy { name: "shop-proxy".into(), target_group: "default".into(), within: Duration(600) };
+    let proxy = Move::Proxy { name: "shop-proxy".into(), within: Duration(600) };
     assert_eq!(m.cutover[0].to, proxy);
     assert_eq!((m.cutover[0].health_within, m.cutover[1].health_within), (Duration(120), Duration(300)));
     assert!(matches!(&m.cutover[1].to, Move::Route53 { ttl: 30, .. }));

@@ -72,6 +72,22 @@ fn retention(wanted: &Settings, d: &Database, costs: &Costs<'_>, out: &mut Diffe
         out.left.push(Left::blocked(d.source.to_string(), WHAT, why));
         return;
     }
+    let waits: Vec<&str> =
+        d.pending.iter().map(String::as_str).filter(|p| *p != "backup retention").collect();
+    if (from == 0) != (to == 0) && !waits.is_empty() {
+        out.left.push(Left::blocked(
+            d.source.to_string(),
+            WHAT,
+            format!(
+                "it is {}, the policy wants {}: that has to be done at once, and AWS would do at once, too, what waits for \
+                 the maintenance window ({})",
+                days(from),
+                days(to),
+                waits.join(", ")
+            ),
+        ));
+        return;
+    }
     let change = Modification { retention_days: Some(to), ..Modification::default() };
     let change = changed(d, WHAT, change).between(days(from), days(to));
     out.changes.push(match (from, to) {

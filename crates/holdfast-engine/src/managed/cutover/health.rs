@@ -9,12 +9,26 @@ const IN_A_ROW: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// As anybody may read it: whoever is asked may want a password or a token in the URL.
+pub fn shown(url: &str) -> String {
+    match reqwest::Url::parse(url) {
+        Ok(mut u) if u.has_host() => {
+            let _ = (u.set_username(""), u.set_password(None));
+            u.set_query(None);
+            u.set_fragment(None);
+            u.to_string()
+        }
+        _ => "what is no URL".into(),
+    }
+}
+
 /// Asks until it is well three times running, or the time is over.
 pub async fn wait(m: &Managed, url: &str, within: Duration) -> Result<()> {
+    let name = format!("`{}`", shown(url));
     let client = reqwest::Client::builder().timeout(ANSWER).build();
     let client = client.map_err(|e| {
         EngineError::failed(
-            format!("cannot ask `{url}`: {e}"),
+            format!("cannot ask {name}: {e}"),
             "check `health` of the cutover step, and the proxy settings",
         )
     })?;
@@ -34,12 +48,22 @@ pub async fn wait(m: &Managed, url: &str, within: Duration) -> Result<()> {
         }
         if begun.elapsed() >= within {
             return Err(EngineError::failed(
-                format!("`{url}` is not well after {} s: {last}", within.as_secs()),
+                format!("{name} is not well after {} s: {last}", within.as_secs()),
                 "health-within of the step sets for how long it is asked",
             ));
         }
-        m.monitor.phase(&format!("health of {url}: {}", if well > 0 { "well" } else { last.as_str() }));
+        m.monitor.phase(&format!("health of {name}: {}", if well > 0 { "well" } else { last.as_str() }));
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_password_of_a_url_is_shown() {
+        let text = super::shown("https://probe:hush@api.example.com/health?token=hush#hush");
+        assert_eq!(text, "https://api.example.com/health");
+        assert!(!super::shown("probe:hush@ x").contains("hush"));
+    }
 }

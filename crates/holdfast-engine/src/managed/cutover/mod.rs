@@ -14,7 +14,8 @@
 //! | [`proxy`], [`dns`], [`secret`], [`kubernetes`], [`rename`], [`command`] | one kind of step each |
 //! | [`health`] | whether the application is well |
 //!
-//! The steps are the policy's (`[[databases.NAME.cutover]]`). What a step finds is written down before it changes
+//! The steps are the policy's (`[[databases.NAME.cutover]]`), and a rename comes last: it takes the endpoint that the
+//! new database has until then away, so the other steps write the one that it will have. What a step finds is written down before it changes
 //! anything, so that it can be put back by another process as well. The old database is never deleted here: it gets
 //! a tag that says until when it stays, and deleting it takes a command of its own, with a last snapshot.
 //!
@@ -37,7 +38,7 @@ mod run;
 mod secret;
 
 pub use plan::{Plan, Request, plan};
-pub use run::{Report, Unfinished, pending, resume, run, unfinished};
+pub use run::{Report, Unfinished, pending, resume, run, unfinished, without_home};
 
 use holdfast_core::managed::{DnsRecord, Region, Source};
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,7 @@ impl Step {
         if let Before::Kubernetes { values, .. } = &mut self.before {
             values.values_mut().flat_map(BTreeMap::values_mut).for_each(|v| *v = "(in the journal)".into());
         }
+        self.health = self.health.map(|url| health::shown(&url));
         self
     }
 }
@@ -137,7 +139,17 @@ pub enum What {
     Command {
         run: Vec<String>,
         undo: Vec<String>,
+        /// Seconds that the program may take.
+        #[serde(default = "command::default_within")]
+        within: u64,
     },
+}
+
+impl What {
+    /// Whether it leaves the new database's endpoint, or its name, somewhere.
+    fn writes_a_name(&self) -> bool {
+        matches!(self, What::Dns { .. } | What::Secret { .. } | What::Kubernetes(_))
+    }
 }
 
 /// Whether the old database is there.
@@ -172,9 +184,17 @@ pub struct Pair {
     pub presence: Presence,
     /// Resource ids of the old one and of what it had replaced, newest first.
     pub replaced: Vec<String>,
+    /// If it is renamed: the new one as it is called then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasting: Option<Side>,
 }
 
 impl Pair {
+    /// What whoever writes a name or an address down must write: what the new one has at the end.
+    fn leads_to(&self) -> &Side {
+        self.lasting.as_ref().unwrap_or(&self.new)
+    }
+
     /// Whether both are in one region.
     fn stays(&self) -> bool {
         self.old.source.region == self.new.source.region

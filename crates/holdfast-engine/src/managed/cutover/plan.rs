@@ -1,6 +1,8 @@
 //! What a cutover would do: both databases looked at, each step's object looked at, nothing changed.
 
-use super::{Before, Pair, Presence, Progress, Side, Step, VERB, What, dns, kubernetes, proxy, secret};
+use super::{
+    Before, Pair, Presence, Progress, Side, Step, VERB, What, dns, health, kubernetes, proxy, secret,
+};
 use crate::error::{EngineError, Result};
 use crate::managed::lineage::Lineage;
 use crate::managed::{Managed, observed};
@@ -61,11 +63,18 @@ pub async fn plan(m: &Managed, r: &Request<'_>) -> Result<Plan> {
     }
     let mut warnings = Vec::new();
     let (old, presence, lineage) = old_side(m, r, &mut warnings).await?;
-    let new = new_side(m, r.to).await?;
+    let renames = r.steps.iter().any(|s| matches!(s.to, Move::Rename));
+    let new = new_side(m, r.to, renames, &mut warnings).await?;
     let replaced = lineage.replaced_with(&old.resource_id);
-    let pair = Pair { old, new, presence, replaced };
+    let mut pair = Pair { old, new, presence, replaced, lasting: None };
+    let is_rename = |s: &&CutoverStep| matches!(s.to, Move::Rename);
+    if r.steps.iter().any(|s| is_rename(&s)) && rename(&pair)?.is_ok() {
+        pair.lasting = Some(renamed(&pair));
+    }
     let mut plan = Plan { pair, steps: Vec::new(), quarantine: r.quarantine, warnings };
-    for step in r.steps {
+    // Last, wherever it is written: the other steps know the new database by the name that it has now.
+    let others = r.steps.iter().filter(|s| !is_rename(s));
+    for step in others.chain(r.steps.iter().filter(is_rename)) {
         let Some((what, before)) = look(m, &plan.pair, &step.to, &mut plan.warnings).await? else { continue };
         let (does, undoes) = describe(&what, &before, &plan.pair);
         plan.steps.push(Step {
@@ -85,14 +94,74 @@ pub async fn plan(m: &Managed, r: &Request<'_>) -> Result<Plan> {
             "a rename alone cannot: write route53, secret, kubernetes or command steps",
         ));
     }
+    if plan.pair.lasting.is_some() {
+        ask_after_the_rename(&mut plan);
+    }
     if plan.steps.iter().all(|s| s.health.is_none()) {
         plan.warnings.push("no step has a health check: nothing will be put back by itself".into());
     }
     Ok(plan)
 }
 
-async fn new_side(m: &Managed, source: &Source) -> Result<Side> {
+/// The new one as it is called after the rename. "When you rename a DB instance, the old DNS name is immediately
+/// deleted" (RDS user guide, "Renaming a DB instance"): whatever keeps the endpoint that it has before would lead
+/// nowhere some minutes later (provider rules X32).
+fn renamed(pair: &Pair) -> Side {
+    let (old, new) = (&pair.old, &pair.new);
+    // The rest of an endpoint is of the account and the region, not of the database.
+    let host = |now: &str, was: &str| match now.strip_prefix(new.source.id.as_str()) {
+        Some(rest) if rest.starts_with('.') => format!("{}{rest}", old.source.id),
+        _ if was.is_empty() => now.to_string(),
+        _ => was.to_string(),
+    };
+    Side {
+        source: old.source.clone(),
+        host: host(&new.host, &old.host),
+        reader: host(&new.reader, &old.reader),
+        ..new.clone()
+    }
+}
+
+/// Before the rename a name leads to the old database, or nowhere: whether the application is well is asked after it.
+fn ask_after_the_rename(plan: &mut Plan) {
+    let Some((last, before)) = plan.steps.split_last_mut() else { return };
+    for s in before.iter_mut().filter(|s| s.what.writes_a_name()) {
+        let Some(url) = s.health.take() else { continue };
+        match &last.health {
+            None => (last.health, last.health_within) = (Some(url), s.health_within),
+            Some(other) if *other == url => last.health_within = last.health_within.max(s.health_within),
+            Some(_) => plan.warnings.push(format!(
+                "whether `{}` is well is not asked: only after the rename could it be, and that step asks another",
+                health::shown(&url)
+            )),
+        }
+    }
+    if before.iter().any(|s| matches!(s.what, What::Command { .. })) {
+        plan.warnings.push(
+            "commands run before the rename: HOLDFAST_NEW_ENDPOINT goes with it, HOLDFAST_FINAL_ENDPOINT is what \
+             stays"
+                .into(),
+        );
+    }
+}
+
+/// AWS renames at once, and with it does whatever else waits for the maintenance window ("all changes in the pending
+/// modifications queue": RDS user guide, "Using the schedule modifications setting").
+fn remark_pending(d: &Database, warnings: &mut Vec<String>) {
+    if !d.pending.is_empty() {
+        warnings.push(format!(
+            "{} of `{}` wait for its maintenance window: the rename brings that into force, too, and may restart it",
+            d.pending.join(", "),
+            d.source
+        ));
+    }
+}
+
+async fn new_side(m: &Managed, source: &Source, renames: bool, warnings: &mut Vec<String>) -> Result<Side> {
     let d: Database = m.cloud.describe(source).await?;
+    if renames {
+        remark_pending(&d, warnings);
+    }
     if d.endpoint.is_none() || !d.status.is_available() {
         return Err(EngineError::refused(
             format!("`{source}` is `{}`: nothing can be brought there", d.status),
@@ -119,6 +188,9 @@ async fn old_side(
         Ok(d) if usable(&d) => {
             if r.lost {
                 warnings.push(format!("`{old}` is there and available: it is treated as not lost"));
+            }
+            if r.steps.iter().any(|s| matches!(s.to, Move::Rename)) {
+                remark_pending(&d, warnings);
             }
             let lineage = Lineage::seen(&d);
             return Ok((side(d), Presence::There, lineage));
@@ -229,7 +301,7 @@ async fn look(
         Move::Route53 { zone, record, ttl } => {
             let was = m.cloud.record(zone, record, "CNAME").await?;
             dns::remarks(record, was.as_ref(), pair, warnings);
-            let value = pair.new.host.clone();
+            let value = pair.leads_to().host.clone();
             let (zone, record) = (zone.clone(), record.clone());
             (What::Dns { zone, record, ttl: *ttl, value }, Before::Dns { record: was })
         }
@@ -237,11 +309,11 @@ async fn look(
             let region = own.as_ref().unwrap_or(region).clone();
             let now = m.cloud.secret(&region, id).await?;
             secret::object(id, &now.value)?;
-            let keys = keys.iter().map(|(k, v)| (k.clone(), fill(v, &pair.new))).collect();
+            let keys = keys.iter().map(|(k, v)| (k.clone(), fill(v, pair.leads_to()))).collect();
             (What::Secret { region, id: id.clone(), keys }, Before::Secret { version: now.version })
         }
         Move::Kubernetes(k) => {
-            let env = k.env.iter().map(|(name, v)| (name.clone(), fill(v, &pair.new))).collect();
+            let env = k.env.iter().map(|(name, v)| (name.clone(), fill(v, pair.leads_to()))).collect();
             let change = kubernetes::Change::new(k, env);
             let before = kubernetes::look(m, &change).await?;
             warnings.push(format!(
@@ -257,8 +329,9 @@ async fn look(
                 return Ok(None);
             }
         },
-        Move::Command { run, undo } => {
-            (What::Command { run: run.clone(), undo: undo.clone() }, Before::Command)
+        Move::Command { run, undo, within } => {
+            let (run, undo) = (run.clone(), undo.clone());
+            (What::Command { run, undo, within: within.0 }, Before::Command)
         }
     }))
 }
@@ -291,6 +364,7 @@ fn fill(text: &str, side: &Side) -> String {
 
 fn describe(what: &What, before: &Before, pair: &Pair) -> (String, String) {
     let (old, new) = (&pair.old.source.id, &pair.new.source.id);
+    let lasting = &pair.leads_to().source.id;
     match (what, before) {
         (What::Proxy { name, region, within }, Before::Proxy { targets }) => {
             let back: Vec<&str> = proxy::again(targets, pair).map(|t| t.id.as_str()).collect();
@@ -315,7 +389,7 @@ fn describe(what: &What, before: &Before, pair: &Pair) -> (String, String) {
             let keys: Vec<&str> = keys.keys().map(String::as_str).collect();
             let keys = keys.join(", ");
             (
-                format!("secret `{id}` in {region} gets {keys} of `{new}`"),
+                format!("secret `{id}` in {region} gets {keys} of `{lasting}`"),
                 format!("secret `{id}` gets {keys} of its version before"),
             )
         }
@@ -329,7 +403,7 @@ fn describe(what: &What, before: &Before, pair: &Pair) -> (String, String) {
         (_, Before::Rename { old_resource: None, .. }) => {
             (format!("`{new}` becomes `{old}`"), format!("`{old}` becomes `{new}` again"))
         }
-        (What::Command { run, undo }, _) => {
+        (What::Command { run, undo, .. }, _) => {
             (format!("run `{}`", run.join(" ")), format!("run `{}`", undo.join(" ")))
         }
         _ => (String::new(), String::new()),
@@ -342,7 +416,30 @@ mod tests {
 
     fn pair(to: &str, presence: Presence) -> Pair {
         let side = |s: &str| Side { host: "h".into(), ..unknown(&s.parse().unwrap(), Some("db-1")) };
-        Pair { old: side("rds://us-east-1/shop"), new: side(to), presence, replaced: Vec::new() }
+        Pair {
+            old: side("rds://us-east-1/shop"),
+            new: side(to),
+            presence,
+            replaced: Vec::new(),
+            lasting: None,
+        }
+    }
+
+    #[test]
+    fn what_is_renamed_is_known_by_the_endpoint_that_stays() {
+        let mut p = pair("rds://us-east-1/shop-new", Presence::Gone);
+        p.old.host = String::new();
+        p.new.host = "shop-new.abc.us-east-1.rds.amazonaws.com".into();
+        p.new.reader = "shop-new.ro-abc.us-east-1.rds.amazonaws.com".into();
+        let end = renamed(&p);
+        assert_eq!((end.source.id.as_str(), end.resource_id.as_str()), ("shop", "db-1"));
+        assert_eq!(end.host, "shop.abc.us-east-1.rds.amazonaws.com");
+        assert_eq!(end.reader, "shop.ro-abc.us-east-1.rds.amazonaws.com");
+        // An endpoint that does not go by the name.
+        p.new.host = "shop-newer.abc".into();
+        assert_eq!(renamed(&p).host, "shop-newer.abc");
+        p.old.host = "127.0.0.1".into();
+        assert_eq!(renamed(&p).host, "127.0.0.1");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use super::{Before, Pair, Plan, Progress, Step, VERB, What};
 use super::{after, command, dns, health, kubernetes, proxy, rename, secret};
 use crate::error::{EngineError, Result};
-use crate::managed::journal::{Ended, Operation};
+use crate::managed::journal::{Ended, Journal, Operation};
 use crate::managed::{Managed, operation};
+use holdfast_core::DatabaseName;
 use holdfast_core::managed::{Operation as OperationName, Source};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,15 @@ pub fn pending(m: &Managed) -> Result<Option<Unfinished>> {
         steps: steps.into_iter().map(Step::shown).collect(),
         back,
     }))
+}
+
+/// Whether one was begun while the old database's region did not answer: whoever goes on with it asks nothing there.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn without_home(journal: &Journal, database: &DatabaseName) -> Result<bool> {
+    let begun = journal.unfinished(Some(VERB), Some(database.as_str()))?;
+    Ok(begun.iter().any(|o| o.state["pair"]["presence"] == "unseen"))
 }
 
 /// Does what the plan says.
@@ -218,7 +228,7 @@ async fn forward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
             (What::Rename, Before::Rename { old_resource, new_resource, aside }) => {
                 rename::swap(m, pair, old_resource.as_deref(), new_resource, aside).await?;
             }
-            (What::Command { run, .. }, _) => command::run(m, run, pair).await?,
+            (What::Command { run, within, .. }, _) => command::run(m, run, pair, *within).await?,
             (What::Proxy { .. } | What::Kubernetes(_) | What::Rename, _) => return Err(torn(op.id())),
         }
         if let Some(url) = &step.health {
@@ -229,45 +239,80 @@ async fn forward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
     Ok(())
 }
 
+/// Undoes what was begun, last first. What cannot be undone keeps no other step: each is tried once, and those that
+/// failed once more when the others lead back. What still fails then is left, and told; but a rename, without which
+/// nothing here is true, and what may work the next time leave the operation open.
 async fn backward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
-    for i in (0..op.state().steps.len()).rev() {
-        let Some(step) = op.state().steps.get(i).cloned() else { continue };
-        if !matches!(step.progress, Progress::Begun | Progress::Done) {
-            continue;
+    let begun = |s: &Step| matches!(s.progress, Progress::Begun | Progress::Done);
+    for last_try in [false, true] {
+        let mut open = None;
+        for i in (0..op.state().steps.len()).rev() {
+            let Some(step) = op.state().steps.get(i).filter(|s| begun(s)).cloned() else { continue };
+            m.monitor.phase(&step.undoes);
+            let left = match undo(m, op, i, &step).await {
+                Ok(left) => left,
+                Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
+                Err(e) if last_try && is_final(&step, &e) => {
+                    Some(format!("it could not be undone ({}): {e}", step.undoes))
+                }
+                Err(e) => {
+                    m.monitor.warning(format!("not undone yet ({}): {e}", step.undoes));
+                    open.get_or_insert(e);
+                    continue;
+                }
+            };
+            if let Some(left) = &left {
+                m.monitor.warning(left.clone());
+            }
+            set(op, i, Progress::Undone, left)?;
         }
-        let name = step_name(op.id(), i, "undo")?;
-        m.monitor.phase(&step.undoes);
-        let pair = &op.state().pair;
-        let left = match (&step.what, &step.before) {
-            (What::Proxy { name, region, within }, Before::Proxy { targets }) => {
-                let front = proxy::Front { region, name, within: *within };
-                proxy::restore(m, front, targets, pair).await?
-            }
-            (What::Dns { zone, record, value, .. }, Before::Dns { record: was }) => {
-                dns::put_back(m, zone, record, value, was.as_ref()).await?
-            }
-            (What::Secret { region, id, keys }, Before::Secret { version }) => {
-                secret::put_back(m, region, id, keys, version, &name).await?
-            }
-            (What::Kubernetes(change), Before::Kubernetes { replicas, values }) => {
-                kubernetes::put_back(m, change, *replicas, values).await?
-            }
-            (What::Rename, Before::Rename { old_resource, new_resource, aside }) => {
-                rename::swap_back(m, pair, old_resource.as_deref(), new_resource, aside).await?;
-                None
-            }
-            (What::Command { undo, .. }, _) => {
-                command::run(m, undo, pair).await?;
-                None
-            }
-            _ => return Err(torn(op.id())),
-        };
-        if let Some(left) = &left {
-            m.monitor.warning(left.clone());
+        match open {
+            None => return Ok(()),
+            Some(e) if last_try => return Err(e),
+            Some(_) => {}
         }
-        set(op, i, Progress::Undone, left)?;
     }
     Ok(())
+}
+
+/// Trying it again changes nothing: the object is gone, or what runs there fails.
+fn is_final(step: &Step, e: &EngineError) -> bool {
+    let over = match e {
+        EngineError::Failed { .. } | EngineError::Refused { .. } | EngineError::NotFound { .. } => true,
+        EngineError::Cloud(e) => e.is_not_found(),
+        _ => false,
+    };
+    over && step.what != What::Rename
+}
+
+/// What was left, if not all could be put back.
+async fn undo(m: &Managed, op: &Operation<State>, i: usize, step: &Step) -> Result<Option<String>> {
+    let name = step_name(op.id(), i, "undo")?;
+    let pair = &op.state().pair;
+    match (&step.what, &step.before) {
+        (What::Proxy { name, region, within }, Before::Proxy { targets }) => {
+            let front = proxy::Front { region, name, within: *within };
+            proxy::restore(m, front, targets, pair).await
+        }
+        (What::Dns { zone, record, value, .. }, Before::Dns { record: was }) => {
+            dns::put_back(m, zone, record, value, was.as_ref()).await
+        }
+        (What::Secret { region, id, keys }, Before::Secret { version }) => {
+            secret::put_back(m, region, id, keys, version, &name).await
+        }
+        (What::Kubernetes(change), Before::Kubernetes { replicas, values }) => {
+            kubernetes::put_back(m, change, *replicas, values).await
+        }
+        (What::Rename, Before::Rename { old_resource, new_resource, aside }) => {
+            rename::swap_back(m, pair, old_resource.as_deref(), new_resource, aside).await?;
+            Ok(None)
+        }
+        (What::Command { undo, within, .. }, _) => {
+            command::run(m, undo, pair, *within).await?;
+            Ok(None)
+        }
+        _ => Err(torn(op.id())),
+    }
 }
 
 fn set(op: &mut Operation<State>, i: usize, progress: Progress, left: Option<String>) -> Result<()> {

@@ -230,7 +230,7 @@ async fn finish(m: &Managed, mut op: Operation<State>, resumed: bool) -> Result<
             Ok(report)
         }
         Err(e) if e.goes_on() => Err(e),
-        Err(e) => Err(fail(m, op, e).await?),
+        Err(e) => Err(fail(m, op, e, resumed).await?),
     }
 }
 
@@ -254,8 +254,23 @@ fn report(op: &Operation<State>, made: &Database, resumed: bool) -> Report {
 }
 
 /// Ends a restore that cannot succeed. `Ok` is the error to tell; `Err` is one that let the operation stay open.
-async fn fail(m: &Managed, op: Operation<State>, why: EngineError) -> Result<EngineError> {
-    let plan = op.state().progress.plan.clone();
+async fn fail(m: &Managed, op: Operation<State>, why: EngineError, resumed: bool) -> Result<EngineError> {
+    let progress = op.state().progress.clone();
+    // A job of AWS Backup makes its database with or without us, and puts no tags on it.
+    if let Err(e) = steps::settle(m, &m.pace, &*m.monitor, &progress, &super::operation(op.id())?).await {
+        // One that could not even be begun makes nothing; what an earlier run asked for may have been begun.
+        if progress.job.is_some() || resumed {
+            return Err(EngineError::NotYet {
+                what: format!(
+                    "{why}; and what its restore job makes is not known ({e}): `{}` may be there, or come, without a tag \
+                     of ours, and cost money",
+                    progress.plan.target.source
+                ),
+                hint: "when that is mended, the same command goes on with it".into(),
+            });
+        }
+    }
+    let plan = progress.plan;
     let owner = op.id().to_string();
     let made = match remove::of_operation(&*m.cloud, &plan.target.source, &owner).await {
         Ok(made) => made,

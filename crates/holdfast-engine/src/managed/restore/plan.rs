@@ -2,7 +2,7 @@
 
 use super::origin::{Origin, Seen, find};
 use super::target::{Shape, shape};
-use super::{At, Request, What, begun};
+use super::{At, Overrides, Request, What, begun};
 use crate::error::{EngineError, Result};
 use crate::managed::Managed;
 use crate::managed::observed::{self, Observed};
@@ -49,6 +49,9 @@ pub struct Plan {
     /// What was asked for: a restore that goes on is one of the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<What>,
+    /// And with what it was to differ from the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Overrides>,
     /// The operation that a killed run began, and that this plan goes on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<String>,
@@ -83,6 +86,16 @@ pub async fn plan(m: &Managed, r: &Request) -> Result<Plan> {
             return Err(EngineError::refused(
                 format!("a restore to `{to}` from {} is not finished", plan.from),
                 "finish it with what it was begun with, or choose another name",
+            ));
+        }
+        // It was decided when it was begun, by the options and the policy of that time.
+        let mut plan = plan;
+        if plan.set.as_ref().is_some_and(|set| *set != r.set) || plan.remove_on_failure != r.remove_on_failure
+        {
+            let kept = if plan.remove_on_failure { "removed" } else { "kept" };
+            plan.notes.push(format!(
+                "it goes on as it was begun: options and places of the policy that are others now are not used, and if \
+                 it fails what was made is {kept}"
             ));
         }
         return Ok(plan);
@@ -144,6 +157,7 @@ pub async fn plan(m: &Managed, r: &Request) -> Result<Plan> {
         moment: found.moment,
         remove_on_failure: r.remove_on_failure,
         request: Some(r.what.clone()),
+        set: Some(r.set.clone()),
         notes,
         resumes: None,
     })

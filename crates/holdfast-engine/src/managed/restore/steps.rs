@@ -214,8 +214,12 @@ async fn wait_job<S: Restoring>(
             if let Some(arn) = &job.created_resource
                 && !tagged.load(flag)
             {
-                m.cloud.add_tags(&to.region, arn, &tags).await?;
-                tagged.store(true, flag);
+                // It says what it makes before that is there.
+                match m.cloud.add_tags(&to.region, arn, &tags).await {
+                    Ok(()) => tagged.store(true, flag),
+                    Err(e) if e.is_not_found() => {}
+                    Err(e) => return Err(e),
+                }
             }
             Ok(match (job.state.is_success(), job.state.is_final()) {
                 (true, _) => Answer::Ready(()),

@@ -64,6 +64,9 @@ pub fn shape(to: &Source, like: Option<&Observed>, backup: &Backup, request: &Re
     replace(&mut target.availability_zone, &set.availability_zone);
     replace(&mut target.public, &set.public);
     replace(&mut target.port, &set.port);
+    if set.storage_kind.is_some() {
+        target.iops = None;
+    }
     replace(&mut target.storage_kind, &set.storage_kind);
     replace(&mut target.allocated_gib, &set.allocated_gib);
     replace(&mut target.iops, &set.iops);
