@@ -6,7 +6,7 @@ use super::Pair;
 use crate::error::Result;
 use crate::managed::Managed;
 use crate::managed::wait::Answer;
-use holdfast_core::managed::{Modification, Source};
+use holdfast_core::managed::{Database, Modification, Source};
 
 /// `old`: its resource id; `None`: it is gone, and its name is free.
 pub async fn swap(m: &Managed, pair: &Pair, old: Option<&str>, new: &str, aside: &Source) -> Result<()> {
@@ -35,8 +35,12 @@ async fn rename(m: &Managed, id: &str, from: &Source, to: &Source) -> Result<()>
         .until(&format!("rename to `{}`", to.id), &*m.monitor, async || {
             // A backup of its own may run just now: that is waited for.
             match m.cloud.modify(from, &change).await {
-                // A try whose answer was lost has renamed it: where it is, is looked at below.
+                // A try whose answer was lost has renamed it, or does just now: where it is, is looked at below.
                 Err(e) if e.is_not_found() => Ok(Answer::Ready(())),
+                Err(e) if e.is_wrong_state() => match m.cloud.describe(from).await {
+                    Ok(d) if d.resource_id == id && is_moving(&d) => Ok(Answer::Ready(())),
+                    _ => Err(e),
+                },
                 other => other.map(|_| Answer::Ready(())),
             }
         })
@@ -60,6 +64,10 @@ async fn rename(m: &Managed, id: &str, from: &Source, to: &Source) -> Result<()>
         .await
 }
 
+fn is_moving(d: &Database) -> bool {
+    d.status.as_str() == "renaming" || d.pending.iter().any(|p| p == "identifier")
+}
+
 /// Which of two names a database has, once no rename of it is under way: for some minutes of a rename the old name
 /// answers still, or neither does. Somebody else's rename to a third name is waited for until the deadline.
 async fn settled<'a>(m: &Managed, id: &str, names: [&'a Source; 2]) -> Result<&'a Source> {
@@ -68,9 +76,7 @@ async fn settled<'a>(m: &Managed, id: &str, names: [&'a Source; 2]) -> Result<&'
             for name in names {
                 match m.cloud.describe(name).await {
                     Ok(d) if d.resource_id == id => {
-                        let moving =
-                            d.status.as_str() == "renaming" || d.pending.iter().any(|p| p == "identifier");
-                        return Ok(match moving {
+                        return Ok(match is_moving(&d) {
                             true => Answer::Going(d.status.to_string()),
                             false => Answer::Ready(name),
                         });

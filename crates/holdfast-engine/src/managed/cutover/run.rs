@@ -239,25 +239,29 @@ async fn forward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
     Ok(())
 }
 
-/// Undoes what was begun, last first. What cannot be undone keeps no other step: each is tried once, and those that
-/// failed once more when the others lead back. What still fails then is left, and told; but a rename, without which
-/// nothing here is true, and what may work the next time leave the operation open.
+/// Undoes what was begun, last first. What cannot be undone keeps no other step: it is tried once more when the others
+/// lead back, and left, and told, if that fails as well. What may work the next time leaves the operation open, and so
+/// does a rename, without which nothing here is true.
 async fn backward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
-    let begun = |s: &Step| matches!(s.progress, Progress::Begun | Progress::Done);
+    let begun = |s: &&Step| matches!(s.progress, Progress::Begun | Progress::Done);
+    let mut waiting: Vec<usize> = (0..op.state().steps.len()).rev().collect();
+    let mut open = None;
     for last_try in [false, true] {
-        let mut open = None;
-        for i in (0..op.state().steps.len()).rev() {
-            let Some(step) = op.state().steps.get(i).filter(|s| begun(s)).cloned() else { continue };
+        for i in std::mem::take(&mut waiting) {
+            let Some(step) = op.state().steps.get(i).filter(begun).cloned() else { continue };
             m.monitor.phase(&step.undoes);
             let left = match undo(m, op, i, &step).await {
                 Ok(left) => left,
                 Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
-                Err(e) if last_try && is_final(&step, &e) => {
+                Err(e) if is_final(&step, &e) && last_try => {
                     Some(format!("it could not be undone ({}): {e}", step.undoes))
                 }
                 Err(e) => {
                     m.monitor.warning(format!("not undone yet ({}): {e}", step.undoes));
-                    open.get_or_insert(e);
+                    match is_final(&step, &e) {
+                        true => waiting.push(i),
+                        false => drop(open.get_or_insert(e)),
+                    }
                     continue;
                 }
             };
@@ -266,13 +270,8 @@ async fn backward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
             }
             set(op, i, Progress::Undone, left)?;
         }
-        match open {
-            None => return Ok(()),
-            Some(e) if last_try => return Err(e),
-            Some(_) => {}
-        }
     }
-    Ok(())
+    open.map_or(Ok(()), Err)
 }
 
 /// Trying it again changes nothing: the object is gone, or what runs there fails.

@@ -258,6 +258,9 @@ async fn fail(m: &Managed, op: Operation<State>, why: EngineError, resumed: bool
     let progress = op.state().progress.clone();
     // A job of AWS Backup makes its database with or without us, and puts no tags on it.
     if let Err(e) = steps::settle(m, &m.pace, &*m.monitor, &progress, &super::operation(op.id())?).await {
+        if matches!(e, EngineError::Cancelled) {
+            return Err(e);
+        }
         // One that could not even be begun makes nothing; what an earlier run asked for may have been begun.
         if progress.job.is_some() || resumed {
             return Err(EngineError::NotYet {
