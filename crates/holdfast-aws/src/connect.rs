@@ -45,6 +45,11 @@ pub struct Connection {
     pub keys: Option<AccessKeys>,
     /// PEM file; instead of, not besides, the system's certificates.
     pub ca_bundle: Option<PathBuf>,
+    /// Calls that have no region of their own, such as those for a role, go to the one that [`AwsCloud::connect`] is given,
+    /// whatever the environment says: that may be a region that is lost.
+    ///
+    /// [`AwsCloud::connect`]: crate::AwsCloud::connect
+    pub there: bool,
     /// Tries of one call, the first included; `None` = 6, or what `AWS_MAX_ATTEMPTS` says.
     pub attempts: Option<u32>,
     /// Calls under way at once, over all regions.
@@ -59,6 +64,7 @@ impl Default for Connection {
             endpoint: None,
             keys: None,
             ca_bundle: None,
+            there: false,
             attempts: None,
             parallel: 16,
         }
@@ -118,10 +124,15 @@ impl Connection {
             loader = loader.profile_name(profile);
             files = files.profile_name(profile);
         }
-        let said = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-            .or_else(files.build())
-            .or_else(SdkRegion::new(home.as_str().to_string()));
-        loader = loader.region(said);
+        let own = SdkRegion::new(home.as_str().to_string());
+        loader = match self.there {
+            true => loader.region(own),
+            false => loader.region(
+                RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+                    .or_else(files.build())
+                    .or_else(own),
+            ),
+        };
         if let Some(url) = &self.endpoint {
             loader = loader.endpoint_url(url);
         }

@@ -21,12 +21,12 @@ enum At {
 const CUTOVER: [At; 10] = [
     At::Aws("rds:DeregisterDBProxyTargets", 0),
     At::Aws("rds:RegisterDBProxyTargets", 0),
+    At::Aws("rds:ModifyDBInstance", 0),
+    At::Aws("rds:ModifyDBInstance", 1),
     At::Aws("secretsmanager:PutSecretValue", 0),
     At::Patch(0),
     At::Patch(1),
     At::Aws("route53:ChangeResourceRecordSets", 0),
-    At::Aws("rds:ModifyDBInstance", 0),
-    At::Aws("rds:ModifyDBInstance", 1),
     At::Aws("rds:AddTagsToResource", 0),
     At::Aws("rds:AddTagsToResource", 1),
 ];
@@ -308,7 +308,7 @@ fn a_retirement_ends_when_the_quarantine_was_taken_back() {
     );
     let _ = p.aws.control("settle", Some(json!({})));
     let (_, message, _) = error_of(&p.hf.run(&go).expect_code(13));
-    assert!(message.contains("in no quarantine any more"), "{message}");
+    assert!(message.contains("in no quarantine that is over"), "{message}");
     assert_eq!(p.aws.count("rds:DeleteDBInstance"), 0);
     let (_, message, _) = error_of(&p.hf.run(&go).expect_code(13));
     assert!(message.contains("was not replaced"), "it has ended: {message}");

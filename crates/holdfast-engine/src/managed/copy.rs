@@ -79,7 +79,7 @@ pub struct Plan {
     pub target: Target,
     /// Oldest first.
     pub missing: Vec<Missing>,
-    /// What the provider would refuse. Where it would refuse all, there is no plan but an error.
+    /// What the provider would refuse. Where it would refuse all, and nothing is there, there is no plan but an error.
     pub kept_back: Vec<KeptBack>,
     /// Begun by a run that was killed.
     pub under_way: usize,
@@ -201,7 +201,9 @@ pub async fn plan(m: &Managed, target: &Target, which: &Which) -> Result<Plan> {
             })
             .collect();
         missing = go;
-        if let (true, Some((_, e))) = (missing.is_empty(), refused.pop_first()) {
+        // Is there anything already, it is one outcome among others.
+        let alone = missing.is_empty() && (there.is_empty() || which.only.is_some());
+        if let (true, Some((_, e))) = (alone, refused.pop_first()) {
             return Err(e);
         }
     }

@@ -129,7 +129,7 @@ fn as_begun(request: &serde_json::Value) -> String {
         _ => {
             option("--from-snapshot", text(&what["snapshot"]))
                 + &option("--from-point", text(&what["recovery-point"]["arn"]))
-                + &option("--at", text(&what["moment"]["time"]))
+                + &option("--at", text(&what["moment"]).or_else(|| text(&what["moment"]["time"])))
         }
     };
     what + &option("--region", text(&request["region"])) + &option("--level", text(&request["level"]))
@@ -359,7 +359,10 @@ fn first(s: &Seen, name: &str, t: &ManagedTier) -> Option<Timestamp> {
 
 /// The newest moment that what `of` selects shows.
 fn newest(s: &Seen, of: impl Fn(&Kept) -> bool) -> Option<Timestamp> {
-    s.holdings.kept.iter().filter(|k| k.restorable && of(k)).filter_map(|k| k.taken).max()
+    let all = || s.holdings.kept.iter().filter(|k| k.restorable && of(k));
+    // A copy that does not say what it shows counts where nothing else does.
+    let sure = all().filter(|k| !k.at_most).filter_map(|k| k.taken).max();
+    sure.or_else(|| all().filter_map(|k| k.taken).max())
 }
 
 fn tier(s: &Seen, policy: &Policy, name: &str, t: &ManagedTier, now: Timestamp) -> Line {

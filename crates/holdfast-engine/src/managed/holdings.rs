@@ -212,7 +212,8 @@ pub async fn list_without(cloud: &dyn Cloud, wanted: &[Wanted], lost: Option<&Re
             }
         }
         // What AWS Backup made is there twice: as a point of a vault and as a snapshot of the region.
-        let abroad: Vec<Kept> = foreign.values().flat_map(|s| &s.snapshots).map(snapshot).collect();
+        let abroad: Vec<Kept> =
+            foreign.values().flat_map(|s| &s.snapshots).map(|x| dated(snapshot(x), x, &originals)).collect();
         let twins: BTreeMap<String, (Option<String>, Option<Timestamp>, bool)> = kept
             .iter()
             .chain(&abroad)

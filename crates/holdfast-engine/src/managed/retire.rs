@@ -204,7 +204,7 @@ async fn steps(m: &Managed, op: &mut Operation<State>) -> Result<Snapshot> {
                 }
                 Ok(d) if d.status.is_deleting() => Ok(Answer::Ready(())),
                 Ok(d) if !in_quarantine(&d, m, Timestamp::now()) => {
-                    Ok(Answer::Failed("it is in no quarantine any more".into()))
+                    Ok(Answer::Failed("it is in no quarantine that is over".into()))
                 }
                 Ok(_) => m.cloud.delete(&database, &how).await.map(Answer::Ready),
                 Err(e) if e.is_not_found() => Ok(Answer::Ready(())),
@@ -246,7 +246,7 @@ async fn still(m: &Managed, source: &Source, resource_id: &str) -> Result<Option
                 return Ok(Some(d));
             }
             Err(EngineError::refused(
-                format!("`{source}` is in no quarantine any more: it may be in use again"),
+                format!("`{source}` is in no quarantine that is over: it may be in use again"),
                 "nothing more was done to it; was it protected from deletion, turn that on again",
             ))
         }

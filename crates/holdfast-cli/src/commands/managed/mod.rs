@@ -106,6 +106,7 @@ pub async fn open_any(
         None => Duration(6 * 3600),
     };
     let pace = Pace::from_env(std::time::Duration::from_secs(deadline.0));
+    let there = !matches!(base, Base::Home);
     let home = match base {
         Base::Home => source.region.clone(),
         Base::There(region) => region,
@@ -116,7 +117,7 @@ pub async fn open_any(
             other.unwrap_or_else(|| source.region.clone())
         }
     };
-    let cloud = connect(&database, &home, ctx.state.dir()).await?;
+    let cloud = connect_to(&database, &home, there, ctx.state.dir(), None).await?;
     let managed = Managed::new(&ctx, cloud, pace)?.with_documents(documents());
     Ok(Session { ctx, managed, database, plan, progress })
 }
@@ -154,7 +155,9 @@ pub async fn gates(
             (profile, role) => {
                 let profile = profile.clone().or_else(|| database.profile.clone());
                 let there = ManagedDatabase { profile, role: role.clone(), ..database.clone() };
-                connect_to(&there, &region, state_dir, v.account.clone()).await.map_err(|e| failure::text(&e))
+                connect_to(&there, &region, true, state_dir, v.account.clone())
+                    .await
+                    .map_err(|e| failure::text(&e))
             }
         };
         let account = v.account.clone().unwrap_or_default();
@@ -198,14 +201,16 @@ pub async fn connect(
     home: &Region,
     state_dir: &Path,
 ) -> anyhow::Result<Arc<dyn Cloud>> {
-    connect_to(database, home, state_dir, None).await
+    connect_to(database, home, false, state_dir, None).await
 }
 
-/// The same; `account`: that of a vault, for the log of changes.
+/// The same; `there`: calls without a region of their own go to `home` whatever the environment says; `account`: that of a
+/// vault, for the log of changes.
 #[cfg(feature = "aws")]
 async fn connect_to(
     database: &ManagedDatabase,
     home: &Region,
+    there: bool,
     state_dir: &Path,
     account: Option<String>,
 ) -> anyhow::Result<Arc<dyn Cloud>> {
@@ -213,7 +218,7 @@ async fn connect_to(
     use holdfast_engine::managed::changes::ChangeFile;
     let log = Arc::new(ChangeFile::open(state_dir)?.of_account(account));
     let (profile, role) = (database.profile.clone(), database.role.clone());
-    let connection = Connection { profile, role, ..Connection::default() };
+    let connection = Connection { profile, role, there, ..Connection::default() };
     let cloud = AwsCloud::connect(&connection, home, log).await.map_err(EngineError::from)?;
     Ok(Arc::new(cloud))
 }
@@ -222,6 +227,7 @@ async fn connect_to(
 async fn connect_to(
     _: &ManagedDatabase,
     _: &Region,
+    _: bool,
     _: &Path,
     _: Option<String>,
 ) -> anyhow::Result<Arc<dyn Cloud>> {

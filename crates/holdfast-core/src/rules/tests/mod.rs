@@ -266,6 +266,12 @@ fn ve6_copies_have_keys() {
     );
     let aurora = with(&[("rds://", "aurora://"), ("\"db-ABC", "\"cluster-ABC")]);
     fires("VE6", &aurora, &OFFLINE, &["region and account in one step"]);
+    let points = with(&[
+        ("snapshots://us-west-2", "aws-backup://us-west-2/far"),
+        ("to = \"west\"\nkeep = { daily = 7 }", "to = \"west\"\nkeep = { window = \"7d\" }"),
+    ]);
+    fires("VE6", &points, &OFFLINE, &["in one step, which AWS Backup does not"]);
+    silent("VE6", &points.replace("account = \"210987654321\"\n", ""), &OFFLINE);
     // A vault of that account in the source's region lies between.
     let near = "[vaults.near]\nurl = \"snapshots://us-east-1\"\naccount = \"210987654321\"\nkms-key = \"alias/near\"\n\
                 [policies.p.copies.near]\nto = \"near\"\nkeep = { daily = 7 }\n";

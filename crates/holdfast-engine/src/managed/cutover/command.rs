@@ -1,17 +1,21 @@
 //! A program of the user's. It may be run twice, and ends with 0 if it did its work.
 //!
-//! It has a process group of its own: Ctrl-C is for Holdfast, which ends it and stops where it is. What it leaves
-//! running in the background does not hold anything up, even if that has its output.
+//! It has a process group of its own: Ctrl-C is for Holdfast, which ends the group and stops where it is. What it
+//! leaves running in the background when it ends does not hold anything up, even if that has its output.
 
 use super::{Pair, Side};
 use crate::error::{EngineError, Result};
 use crate::managed::Managed;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
 
 /// Between two looks at the time and at Ctrl-C; and what output that was written at the end gets.
 const LOOK: Duration = Duration::from_millis(200);
+/// Between being asked to end and being ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// As the policy has it where nothing is written.
 pub fn default_within() -> u64 {
@@ -19,12 +23,12 @@ pub fn default_within() -> u64 {
 }
 
 /// Runs it with both databases in its environment: `HOLDFAST_OLD_ID`, `HOLDFAST_OLD_ENDPOINT`, `HOLDFAST_OLD_PORT`,
-/// and the same with `NEW`; `FINAL` is the new one as it is called at the end. What it prints is progress; the end of
-/// it is in the error.
+/// and the same with `NEW`: as they are called when all is done, or when all is undone. What it prints is progress; the
+/// end of it is in the error.
 ///
 /// # Errors
 /// It cannot be started, does not end `within` so many seconds, or with 0; Ctrl-C.
-pub async fn run(m: &Managed, words: &[String], pair: &Pair, within: u64) -> Result<()> {
+pub async fn run(m: &Managed, words: &[String], pair: &Pair, within: u64, back: bool) -> Result<()> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     let mut command = tokio::process::Command::new(program);
     command
@@ -34,9 +38,11 @@ pub async fn run(m: &Managed, words: &[String], pair: &Pair, within: u64) -> Res
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    for (which, side) in [("OLD", &pair.old), ("NEW", &pair.new), ("FINAL", pair.leads_to())] {
-        command.envs(variables(which, side));
-    }
+    let (old, new) = match back {
+        true => (&pair.old, &pair.new),
+        false => (pair.aside.as_ref().unwrap_or(&pair.old), pair.leads_to()),
+    };
+    command.envs(variables("OLD", old)).envs(variables("NEW", new));
     let failed = |why: String| {
         EngineError::failed(
             format!("`{}`: {why}", words.join(" ")),
@@ -65,28 +71,40 @@ pub async fn run(m: &Managed, words: &[String], pair: &Pair, within: u64) -> Res
             },
             _ = tick.tick() => {
                 if m.monitor.cancelled() {
-                    let _ = child.kill().await;
+                    stop(&mut child).await;
                     return Err(EngineError::Cancelled);
                 }
                 if begun.elapsed() >= Duration::from_secs(within) {
-                    let _ = child.kill().await;
+                    stop(&mut child).await;
                     return Err(failed(format!("not ended after {within} s, so it was stopped")));
                 }
             }
         }
     };
     // What it wrote at the end; whoever inherited its output may write on for ever.
-    while tokio::time::timeout(LOOK, next(&mut output, &mut line)).await == Ok(true) {
+    let ended = Instant::now();
+    while ended.elapsed() < LOOK && tokio::time::timeout(LOOK, next(&mut output, &mut line)).await == Ok(true)
+    {
         say(&mut line);
-        if begun.elapsed() >= Duration::from_secs(within) {
-            break;
-        }
     }
     say(&mut line);
     match status.success() {
         true => Ok(()),
         false => Err(failed(format!("{status} ({last})"))),
     }
+}
+
+/// Ends it with all that it started: what goes on writing would write over what is put back.
+async fn stop(child: &mut Child) {
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::TERM);
+        if tokio::time::timeout(LAST_WORDS, child.wait()).await.is_err() {
+            let _ = child.start_kill();
+        }
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait().await;
 }
 
 /// The next line, whatever bytes it has; `false`: there is none any more. What was read of one when the wait for it

@@ -14,8 +14,8 @@
 //! | [`proxy`], [`dns`], [`secret`], [`kubernetes`], [`rename`], [`command`] | one kind of step each |
 //! | [`health`] | whether the application is well |
 //!
-//! The steps are the policy's (`[[databases.NAME.cutover]]`), and a rename comes last: it takes the endpoint that the
-//! new database has until then away, so the other steps write the one that it will have. What a step finds is written down before it changes
+//! The steps are the policy's (`[[databases.NAME.cutover]]`), and a rename comes after proxies and before all others: it
+//! takes the endpoint that the new database has until then away, so they write the one that it has then. What a step finds is written down before it changes
 //! anything, so that it can be put back by another process as well. The old database is never deleted here: it gets
 //! a tag that says until when it stays, and deleting it takes a command of its own, with a last snapshot.
 //!
@@ -145,13 +145,6 @@ pub enum What {
     },
 }
 
-impl What {
-    /// Whether it leaves the new database's endpoint, or its name, somewhere.
-    fn writes_a_name(&self) -> bool {
-        matches!(self, What::Dns { .. } | What::Secret { .. } | What::Kubernetes(_))
-    }
-}
-
 /// Whether the old database is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -187,6 +180,9 @@ pub struct Pair {
     /// If it is renamed: the new one as it is called then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasting: Option<Side>,
+    /// And the old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<Side>,
 }
 
 impl Pair {

@@ -1,8 +1,6 @@
 //! What a cutover would do: both databases looked at, each step's object looked at, nothing changed.
 
-use super::{
-    Before, Pair, Presence, Progress, Side, Step, VERB, What, dns, health, kubernetes, proxy, secret,
-};
+use super::{Before, Pair, Presence, Progress, Side, Step, VERB, What, dns, kubernetes, proxy, secret};
 use crate::error::{EngineError, Result};
 use crate::managed::lineage::Lineage;
 use crate::managed::{Managed, observed};
@@ -61,21 +59,25 @@ pub async fn plan(m: &Managed, r: &Request<'_>) -> Result<Plan> {
             "write [[databases.NAME.cutover]] steps: proxy, route53, secret, kubernetes, rename or command",
         ));
     }
-    let mut warnings = Vec::new();
-    let (old, presence, lineage) = old_side(m, r, &mut warnings).await?;
-    let renames = r.steps.iter().any(|s| matches!(s.to, Move::Rename));
-    let new = new_side(m, r.to, renames, &mut warnings).await?;
+    let (mut warnings, mut pending) = (Vec::new(), Vec::new());
+    let (old, presence, lineage) = old_side(m, r, &mut warnings, &mut pending).await?;
+    let new = new_side(m, r.to, &mut pending).await?;
     let replaced = lineage.replaced_with(&old.resource_id);
-    let mut pair = Pair { old, new, presence, replaced, lasting: None };
-    let is_rename = |s: &&CutoverStep| matches!(s.to, Move::Rename);
-    if r.steps.iter().any(|s| is_rename(&s)) && rename(&pair)?.is_ok() {
-        pair.lasting = Some(renamed(&pair));
+    let mut pair = Pair { old, new, presence, replaced, lasting: None, aside: None };
+    let wanted = r.steps.iter().any(|s| is_rename(&s));
+    let renaming = if wanted { Some(rename(&pair)?) } else { None };
+    if let Some(Ok((_, Before::Rename { aside, .. }))) = &renaming {
+        warnings.extend(pending);
+        pair.lasting = Some(called(&pair.new, &pair.old.source, &pair.old));
+        pair.aside = presence.exists().then(|| called(&pair.old, aside, &pair.old));
     }
     let mut plan = Plan { pair, steps: Vec::new(), quarantine: r.quarantine, warnings };
-    // Last, wherever it is written: the other steps know the new database by the name that it has now.
-    let others = r.steps.iter().filter(|s| !is_rename(s));
-    for step in others.chain(r.steps.iter().filter(is_rename)) {
-        let Some((what, before)) = look(m, &plan.pair, &step.to, &mut plan.warnings).await? else { continue };
+    for step in in_order(r.steps, plan.pair.lasting.is_some()) {
+        let Some((what, before)) =
+            look(m, &plan.pair, &step.to, renaming.as_ref(), &mut plan.warnings).await?
+        else {
+            continue;
+        };
         let (does, undoes) = describe(&what, &before, &plan.pair);
         plan.steps.push(Step {
             what,
@@ -94,54 +96,45 @@ pub async fn plan(m: &Managed, r: &Request<'_>) -> Result<Plan> {
             "a rename alone cannot: write route53, secret, kubernetes or command steps",
         ));
     }
-    if plan.pair.lasting.is_some() {
-        ask_after_the_rename(&mut plan);
-    }
     if plan.steps.iter().all(|s| s.health.is_none()) {
         plan.warnings.push("no step has a health check: nothing will be put back by itself".into());
     }
     Ok(plan)
 }
 
-/// The new one as it is called after the rename. "When you rename a DB instance, the old DNS name is immediately
-/// deleted" (RDS user guide, "Renaming a DB instance"): whatever keeps the endpoint that it has before would lead
-/// nowhere some minutes later (provider rules X32).
-fn renamed(pair: &Pair) -> Side {
-    let (old, new) = (&pair.old, &pair.new);
-    // The rest of an endpoint is of the account and the region, not of the database.
-    let host = |now: &str, was: &str| match now.strip_prefix(new.source.id.as_str()) {
-        Some(rest) if rest.starts_with('.') => format!("{}{rest}", old.source.id),
-        _ if was.is_empty() => now.to_string(),
-        _ => was.to_string(),
-    };
-    Side {
-        source: old.source.clone(),
-        host: host(&new.host, &old.host),
-        reader: host(&new.reader, &old.reader),
-        ..new.clone()
-    }
+fn is_rename(step: &&CutoverStep) -> bool {
+    matches!(step.to, Move::Rename)
 }
 
-/// Before the rename a name leads to the old database, or nowhere: whether the application is well is asked after it.
-fn ask_after_the_rename(plan: &mut Plan) {
-    let Some((last, before)) = plan.steps.split_last_mut() else { return };
-    for s in before.iter_mut().filter(|s| s.what.writes_a_name()) {
-        let Some(url) = s.health.take() else { continue };
-        match &last.health {
-            None => (last.health, last.health_within) = (Some(url), s.health_within),
-            Some(other) if *other == url => last.health_within = last.health_within.max(s.health_within),
-            Some(_) => plan.warnings.push(format!(
-                "whether `{}` is well is not asked: only after the rename could it be, and that step asks another",
-                health::shown(&url)
-            )),
-        }
+/// As they are done. A proxy knows the new database by the name that it has now; everything else gets an address, and the
+/// one that the new database has now goes with its name: "the old DNS name is immediately deleted" (RDS user guide,
+/// "Renaming a DB instance"; provider rules X32). So the names change hands between the two.
+fn in_order(steps: &[CutoverStep], renames: bool) -> Vec<&CutoverStep> {
+    let rank = |s: &&CutoverStep| match s.to {
+        Move::Proxy { .. } => 0,
+        Move::Rename => 1,
+        _ => 2,
+    };
+    let mut out: Vec<&CutoverStep> = steps.iter().collect();
+    if renames {
+        out.sort_by_key(rank);
     }
-    if before.iter().any(|s| matches!(s.what, What::Command { .. })) {
-        plan.warnings.push(
-            "commands run before the rename: HOLDFAST_NEW_ENDPOINT goes with it, HOLDFAST_FINAL_ENDPOINT is what \
-             stays"
-                .into(),
-        );
+    out
+}
+
+/// A database as it is called with another name. The rest of an endpoint is of the account and the region; one that does
+/// not go by the name is that of `whose`, if it has one.
+fn called(side: &Side, name: &Source, whose: &Side) -> Side {
+    let host = |now: &str, other: &str| match now.strip_prefix(side.source.id.as_str()) {
+        Some(rest) if rest.starts_with('.') => format!("{}{rest}", name.id),
+        _ if other.is_empty() => now.to_string(),
+        _ => other.to_string(),
+    };
+    Side {
+        source: name.clone(),
+        host: host(&side.host, &whose.host),
+        reader: host(&side.reader, &whose.reader),
+        ..side.clone()
     }
 }
 
@@ -157,11 +150,9 @@ fn remark_pending(d: &Database, warnings: &mut Vec<String>) {
     }
 }
 
-async fn new_side(m: &Managed, source: &Source, renames: bool, warnings: &mut Vec<String>) -> Result<Side> {
+async fn new_side(m: &Managed, source: &Source, pending: &mut Vec<String>) -> Result<Side> {
     let d: Database = m.cloud.describe(source).await?;
-    if renames {
-        remark_pending(&d, warnings);
-    }
+    remark_pending(&d, pending);
     if d.endpoint.is_none() || !d.status.is_available() {
         return Err(EngineError::refused(
             format!("`{source}` is `{}`: nothing can be brought there", d.status),
@@ -182,6 +173,7 @@ async fn old_side(
     m: &Managed,
     r: &Request<'_>,
     warnings: &mut Vec<String>,
+    pending: &mut Vec<String>,
 ) -> Result<(Side, Presence, Lineage)> {
     let old = &m.source;
     let presence = match m.cloud.describe(old).await {
@@ -189,9 +181,7 @@ async fn old_side(
             if r.lost {
                 warnings.push(format!("`{old}` is there and available: it is treated as not lost"));
             }
-            if r.steps.iter().any(|s| matches!(s.to, Move::Rename)) {
-                remark_pending(&d, warnings);
-            }
+            remark_pending(&d, pending);
             let lineage = Lineage::seen(&d);
             return Ok((side(d), Presence::There, lineage));
         }
@@ -278,6 +268,7 @@ async fn look(
     m: &Managed,
     pair: &Pair,
     step: &Move,
+    renaming: Option<&Result<(What, Before), String>>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<(What, Before)>> {
     // A proxy leads to databases of its own region only, and an application that moved reads the secret there.
@@ -320,14 +311,23 @@ async fn look(
                 "{change} is changed in the cluster only: change what it is deployed from too, or the next \
                  deployment leads back"
             ));
+            if let Before::Kubernetes { values, .. } = &before
+                && !change.differs_from(values)
+            {
+                warnings.push(format!(
+                    "{change} has those values already: no pod is restarted, and connections that are open stay where \
+                     they are until they break"
+                ));
+            }
             (What::Kubernetes(change), before)
         }
-        Move::Rename => match rename(pair)? {
-            Ok(both) => both,
-            Err(why) => {
+        Move::Rename => match renaming {
+            Some(Ok(both)) => both.clone(),
+            Some(Err(why)) => {
                 warnings.push(format!("the rename is left out: {why}"));
                 return Ok(None);
             }
+            None => return Ok(None),
         },
         Move::Command { run, undo, within } => {
             let (run, undo) = (run.clone(), undo.clone());
@@ -422,6 +422,7 @@ mod tests {
             presence,
             replaced: Vec::new(),
             lasting: None,
+            aside: None,
         }
     }
 
@@ -431,15 +432,15 @@ mod tests {
         p.old.host = String::new();
         p.new.host = "shop-new.abc.us-east-1.rds.amazonaws.com".into();
         p.new.reader = "shop-new.ro-abc.us-east-1.rds.amazonaws.com".into();
-        let end = renamed(&p);
+        let end = called(&p.new, &p.old.source, &p.old);
         assert_eq!((end.source.id.as_str(), end.resource_id.as_str()), ("shop", "db-1"));
         assert_eq!(end.host, "shop.abc.us-east-1.rds.amazonaws.com");
         assert_eq!(end.reader, "shop.ro-abc.us-east-1.rds.amazonaws.com");
         // An endpoint that does not go by the name.
         p.new.host = "shop-newer.abc".into();
-        assert_eq!(renamed(&p).host, "shop-newer.abc");
+        assert_eq!(called(&p.new, &p.old.source, &p.old).host, "shop-newer.abc");
         p.old.host = "127.0.0.1".into();
-        assert_eq!(renamed(&p).host, "127.0.0.1");
+        assert_eq!(called(&p.new, &p.old.source, &p.old).host, "127.0.0.1");
     }
 
     #[test]

@@ -228,7 +228,7 @@ async fn forward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
             (What::Rename, Before::Rename { old_resource, new_resource, aside }) => {
                 rename::swap(m, pair, old_resource.as_deref(), new_resource, aside).await?;
             }
-            (What::Command { run, within, .. }, _) => command::run(m, run, pair, *within).await?,
+            (What::Command { run, within, .. }, _) => command::run(m, run, pair, *within, false).await?,
             (What::Proxy { .. } | What::Kubernetes(_) | What::Rename, _) => return Err(torn(op.id())),
         }
         if let Some(url) = &step.health {
@@ -239,9 +239,10 @@ async fn forward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
     Ok(())
 }
 
-/// Undoes what was begun, last first. What cannot be undone keeps no other step: it is tried once more when the others
-/// lead back, and left, and told, if that fails as well. What may work the next time leaves the operation open, and so
-/// does a rename, without which nothing here is true.
+/// Undoes what was begun, last first. One that cannot be undone keeps no other step: what is gone, and programs that
+/// fail, are tried once more when all others lead back, then left, and told; what may work the next time leaves the
+/// operation open. Only a rename ends it there: steps before it go by names that mean the wrong database until it is
+/// undone.
 async fn backward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
     let begun = |s: &&Step| matches!(s.progress, Progress::Begun | Progress::Done);
     let mut waiting: Vec<usize> = (0..op.state().steps.len()).rev().collect();
@@ -253,7 +254,8 @@ async fn backward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
             let left = match undo(m, op, i, &step).await {
                 Ok(left) => left,
                 Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
-                Err(e) if is_final(&step, &e) && last_try => {
+                Err(e) if step.what == What::Rename => return Err(e),
+                Err(e) if is_final(&step, &e) && last_try && open.is_none() => {
                     Some(format!("it could not be undone ({}): {e}", step.undoes))
                 }
                 Err(e) => {
@@ -274,14 +276,14 @@ async fn backward(m: &Managed, op: &mut Operation<State>) -> Result<()> {
     open.map_or(Ok(()), Err)
 }
 
-/// Trying it again changes nothing: the object is gone, or what runs there fails.
+/// Trying it again changes nothing: the object is gone, or the program says no.
 fn is_final(step: &Step, e: &EngineError) -> bool {
-    let over = match e {
-        EngineError::Failed { .. } | EngineError::Refused { .. } | EngineError::NotFound { .. } => true,
+    match e {
+        EngineError::NotFound { .. } => true,
+        EngineError::Failed { .. } => matches!(step.what, What::Command { .. }),
         EngineError::Cloud(e) => e.is_not_found(),
         _ => false,
-    };
-    over && step.what != What::Rename
+    }
 }
 
 /// What was left, if not all could be put back.
@@ -307,7 +309,7 @@ async fn undo(m: &Managed, op: &Operation<State>, i: usize, step: &Step) -> Resu
             Ok(None)
         }
         (What::Command { undo, within, .. }, _) => {
-            command::run(m, undo, pair, *within).await?;
+            command::run(m, undo, pair, *within, true).await?;
             Ok(None)
         }
         _ => Err(torn(op.id())),

@@ -28,7 +28,7 @@ pub use target::SERVERLESS;
 use super::journal::{Ended, Operation};
 use super::{Managed, remove};
 use crate::error::{EngineError, Result};
-use holdfast_core::managed::{Database, Endpoint, Region, Scaling, Tags};
+use holdfast_core::managed::{Database, Endpoint, ErrorKind, Region, Scaling, Tags};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use steps::{Phase, Progress, Restoring};
@@ -256,13 +256,21 @@ fn report(op: &Operation<State>, made: &Database, resumed: bool) -> Report {
 /// Ends a restore that cannot succeed. `Ok` is the error to tell; `Err` is one that let the operation stay open.
 async fn fail(m: &Managed, op: Operation<State>, why: EngineError, resumed: bool) -> Result<EngineError> {
     let progress = op.state().progress.clone();
-    // A job of AWS Backup makes its database with or without us, and puts no tags on it.
-    if let Err(e) = steps::settle(m, &m.pace, &*m.monitor, &progress, &super::operation(op.id())?).await {
+    // A job of AWS Backup makes its database with or without us, and puts no tags on it. Past that they are there.
+    let with_job = matches!(progress.next, steps::Step::Start | steps::Step::WaitJob);
+    if with_job
+        && let Err(e) = steps::settle(m, &m.pace, &*m.monitor, &progress, &super::operation(op.id())?).await
+    {
         if matches!(e, EngineError::Cancelled) {
             return Err(e);
         }
-        // One that could not even be begun makes nothing; what an earlier run asked for may have been begun.
-        if progress.job.is_some() || resumed {
+        // One that could not even be begun makes nothing; what an earlier run asked for may have been begun. Nor does one
+        // that is not known any more, if its database is not there.
+        let gone =
+            matches!(&e, EngineError::Cloud(e) if e.is_not_found() || e.kind == ErrorKind::InvalidRequest);
+        let absent = gone
+            && matches!(m.cloud.describe(&progress.plan.target.source).await, Err(e) if e.is_not_found());
+        if (progress.job.is_some() || resumed) && !absent {
             return Err(EngineError::NotYet {
                 what: format!(
                     "{why}; and what its restore job makes is not known ({e}): `{}` may be there, or come, without a tag \

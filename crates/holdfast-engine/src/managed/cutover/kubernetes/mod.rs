@@ -91,6 +91,11 @@ impl Change {
         )
     }
 
+    /// Whether there is anything to change.
+    pub fn differs_from(&self, before: &Values) -> bool {
+        self.wanted(before) != *before
+    }
+
     /// What its values would be, container by container.
     fn wanted(&self, before: &Values) -> Values {
         let fill = |vars: &BTreeMap<String, String>| {
