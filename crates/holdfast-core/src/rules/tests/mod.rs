@@ -269,6 +269,7 @@ fn ve6_copies_have_keys() {
     let points = with(&[
         ("snapshots://us-west-2", "aws-backup://us-west-2/far"),
         ("to = \"west\"\nkeep = { daily = 7 }", "to = \"west\"\nkeep = { window = \"7d\" }"),
+        ("keep = { daily = 30 }", "vaults = [\"plan\"]\nkeep = { window = \"30d\" }"),
     ]);
     fires("VE6", &points, &OFFLINE, &["in one step, which AWS Backup does not"]);
     silent("VE6", &points.replace("account = \"210987654321\"\n", ""), &OFFLINE);
