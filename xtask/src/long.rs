@@ -18,7 +18,7 @@ pub fn soak() -> Result<()> {
         let mut command = cargo();
         if nextest {
             // The default profile ends a test after ten minutes.
-            command.args(["nextest", "run", "--profile", "soak"]);
+            command.args(["nextest", "run", "--profile", "soak", "--retries", "0"]);
         } else {
             command.arg("test");
         }

@@ -46,7 +46,7 @@ fn main() -> std::process::ExitCode {
             let result = rt.block_on(async {
                 // A handler costs a thread; the server's own commands are ended by a signal anyway.
                 if !matches!(cli.command, Command::Wal(_)) {
-                    tokio::spawn(on_interrupt());
+                    tokio::spawn(on_interrupt(cli.json));
                 }
                 commands::run(&cli).await
             });
@@ -74,7 +74,7 @@ fn main() -> std::process::ExitCode {
 }
 
 /// The first Ctrl-C asks for a clean stop, the second one stops at once.
-async fn on_interrupt() {
+async fn on_interrupt(json: bool) {
     let wait = async || {
         let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
         match term {
@@ -91,7 +91,11 @@ async fn on_interrupt() {
     };
     wait().await;
     progress::CANCELLED.store(true, Ordering::Relaxed);
-    let _ = writeln!(std::io::stderr(), "stopping; press Ctrl-C again to stop at once");
+    let text = "stopping; press Ctrl-C again to stop at once";
+    let _ = match json {
+        true => writeln!(std::io::stderr(), "{}", serde_json::json!({ "type": "info", "text": text })),
+        false => writeln!(std::io::stderr(), "{text}"),
+    };
     wait().await;
     #[allow(clippy::exit)]
     std::process::exit(ExitCode::Cancelled as i32);

@@ -140,6 +140,9 @@ impl EngineError {
             EngineError::Time(e) => Some(e.hint().into()),
             EngineError::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull => Some("make room and run it again".into()),
+                std::io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("`state-dir` of the policy names a place that can be written".into())
+                }
                 std::io::ErrorKind::PermissionDenied => {
                     Some("run holdfast as the owner of the data directory (usually the user postgres)".into())
                 }

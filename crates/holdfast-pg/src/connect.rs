@@ -10,6 +10,7 @@ use crate::tls::Tls;
 use holdfast_core::Secret;
 use std::time::Duration;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, Row, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -281,5 +282,9 @@ fn query_error(sql: &str, e: &tokio_postgres::Error) -> PgError {
     if dead || e.as_db_error().is_none() {
         return PgError::Lost(why);
     }
-    PgError::Query { what: sql.split_whitespace().take(8).collect::<Vec<_>>().join(" "), why }
+    let what = sql.split_whitespace().take(8).collect::<Vec<_>>().join(" ");
+    if e.code() == Some(&SqlState::QUERY_CANCELED) {
+        return PgError::Cut { what, why };
+    }
+    PgError::Query { what, why }
 }

@@ -12,6 +12,9 @@ pub enum PgError {
     Lost(String),
     #[error("postgresql refused `{what}`: {why}")]
     Query { what: String, why: String },
+    /// SQLSTATE 57014: `statement_timeout`, or somebody's `pg_cancel_backend` (PostgreSQL: appendix A, error codes).
+    #[error("postgresql ended `{what}` before its time: {why}")]
+    Cut { what: String, why: String },
     #[error("cannot {op} `{path}`")]
     Io {
         op: &'static str,
@@ -58,6 +61,7 @@ impl PgError {
                 "check that `source` leads to a postgresql server and not to a pooler; nothing was committed"
                     .into()
             }
+            PgError::Cut { .. } => "run it again; the server's log says who or what ended it".into(),
             PgError::Query { .. } => "grant what `holdfast doctor` names to this user".into(),
             PgError::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::PermissionDenied => {

@@ -21,7 +21,7 @@ use crate::scratch::Scratch;
 use crate::tools;
 use crate::user;
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// A running substitute for AWS.
 #[derive(Debug)]
@@ -80,6 +80,8 @@ impl Aws {
             let mut command = Command::new(tools::python());
             user::clean_environment(&mut command);
             let child = command
+                // Hundreds of images of machines that nobody here starts.
+                .env("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
                 .arg(program_dir().join("moto_docdb.py"))
                 .args(["-H", "127.0.0.1", "-p", &port.to_string()])
                 .current_dir(scratch.dir())

@@ -241,6 +241,19 @@ impl Running {
         proc::signal(self.process.id(), Signal::TERM);
     }
 
+    /// Lets it do nothing more until [`thaw`](Self::thaw); false when it has ended before. What is there then stays.
+    pub fn freeze(&mut self) -> bool {
+        proc::signal(self.process.id(), Signal::STOP);
+        let pid = self.process.id();
+        proc::wait_until(Duration::from_secs(30), || proc::is_stopped(pid) || !proc::is_alive(pid));
+        self.is_running()
+    }
+
+    /// Goes on after [`freeze`](Self::freeze).
+    pub fn thaw(&self) {
+        proc::signal(self.process.id(), Signal::CONT);
+    }
+
     /// Stops it dead, with its children, between any two of its instructions.
     pub fn kill9(&mut self) {
         self.process.kill9();

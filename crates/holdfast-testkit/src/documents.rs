@@ -13,7 +13,7 @@ use crate::scratch::Scratch;
 use crate::tools;
 use crate::user;
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(180);
 const ENV: &str = "documents/bin";
 
 /// A running server with TLS and one user, who may read and write everything.
@@ -88,7 +88,7 @@ fn program(name: &str) -> PathBuf {
 fn python(script: &str) -> Result<String, String> {
     let mut command = Command::new(program("python"));
     command.args(["-c", script]);
-    let done = proc::run(&mut command, &[], Duration::from_secs(60));
+    let done = proc::run(&mut command, &[], Duration::from_secs(300));
     match done.code {
         0 => Ok(String::from_utf8_lossy(&done.stdout).trim().to_string()),
         _ => Err(String::from_utf8_lossy(&done.stderr).into_owned()),

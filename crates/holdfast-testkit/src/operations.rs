@@ -7,7 +7,7 @@ use crate::postgres::{CLIENT_LIMIT, Cluster, ClusterBuilder, tail};
 use crate::proc;
 use crate::user;
 
-const WAL_LIMIT: Duration = Duration::from_secs(120);
+const WAL_LIMIT: Duration = Duration::from_secs(400);
 
 impl Cluster {
     // ---- load --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 //! a pipe whose other end only the test process holds. When that process goes, however it goes,
 //! the read ends and the shell kills the server.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -26,10 +26,20 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let begin = std::process::id().wrapping_mul(61);
+    let cache = crate::template::cache_dir().join("ports");
+    fs::create_dir_all(&cache).expect("a directory for ports");
     for _ in 0..PORTS {
         let n = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
         let port = u16::try_from(20_000 + n).expect("a port");
+        // A server may take a second until it listens: until the end of this process the port is not another test's.
+        let claim = cache.join(port.to_string());
+        let claim = File::options().create(true).truncate(false).write(true).open(claim);
+        let claim = claim.unwrap_or_else(|e| panic!("claim port {port}: {e}"));
+        if claim.try_lock().is_err() {
+            continue;
+        }
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            std::mem::forget(claim);
             return port;
         }
     }
@@ -101,10 +111,19 @@ fn children(pid: u32) -> Vec<u32> {
 
 /// Whether the process exists and is not merely waiting to be reaped.
 pub fn is_alive(pid: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    !matches!(state(pid).as_deref(), Some("Z" | "X") | None)
+}
+
+/// Whether a SIGSTOP has reached it: the signal is sent before it has done its work.
+pub fn is_stopped(pid: u32) -> bool {
+    state(pid).as_deref() == Some("T")
+}
+
+/// proc_pid_stat(5), the third field.
+fn state(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may contain anything, a parenthesis too.
-    let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
-    !matches!(state, Some("Z" | "X") | None)
+    stat.rsplit(')').next()?.split_whitespace().next().map(str::to_owned)
 }
 
 /// Waits for a child, at most `limit`; `None` when it still runs.

@@ -21,7 +21,7 @@ use crate::scratch::Scratch;
 use crate::tools;
 use crate::user;
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(180);
 const REGION: &str = "us-east-1";
 
 pub(crate) const VERSIONING_ENABLED: &[u8] =

@@ -38,7 +38,8 @@ pub(crate) fn copy(version: PgVersion, args: &[String], dir: &Path) {
     assert_eq!(done.code, 0, "copying {} failed: {stderr}", template.display());
 }
 
-fn template(version: PgVersion, args: &[String]) -> PathBuf {
+/// What tests of one user share, and `make clean` removes.
+pub fn cache_dir() -> PathBuf {
     let cache = std::env::var_os("HOLDFAST_TEST_CACHE").map_or_else(
         || temp_root().join(format!("holdfast-test-cache-{}", rustix::process::geteuid().as_raw())),
         PathBuf::from,
@@ -46,6 +47,11 @@ fn template(version: PgVersion, args: &[String]) -> PathBuf {
     fs::create_dir_all(&cache).unwrap_or_else(|e| panic!("create {}: {e}", cache.display()));
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).expect("chmod of our own cache");
     user::chown(&cache);
+    cache
+}
+
+fn template(version: PgVersion, args: &[String]) -> PathBuf {
+    let cache = cache_dir();
 
     let mut hasher = DefaultHasher::new();
     (version.full_version(), args).hash(&mut hasher);

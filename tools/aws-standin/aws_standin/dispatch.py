@@ -93,7 +93,8 @@ def handle(world, request, host):
             if strike["kind"] == "cut-after":
                 raise Cut
             if strike["kind"] == "hang-after":
-                entry["error"] = "hangs"
+                # The connection is cut in the end, when whoever asked may be long dead: this tells the one from the other.
+                entry["error"], entry["hung"] = "hangs", True
                 time.sleep(strike.get("seconds", 5))
                 raise Cut
             if strike["kind"] == "torn-after":

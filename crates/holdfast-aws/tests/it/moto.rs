@@ -21,7 +21,7 @@ fn make(aws: &Aws) {
     for (k, v) in aws.env() {
         command.env(k, v);
     }
-    let done = holdfast_testkit::proc::run(&mut command, &[], std::time::Duration::from_secs(60));
+    let done = holdfast_testkit::proc::run(&mut command, &[], std::time::Duration::from_secs(300));
     assert_eq!(done.code, 0, "{}", String::from_utf8_lossy(&done.stderr));
 }
 

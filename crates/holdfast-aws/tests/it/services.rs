@@ -16,7 +16,7 @@ fn boto(aws: &Aws, script: &str) -> String {
     for (k, v) in aws.env() {
         command.env(k, v);
     }
-    let done = holdfast_testkit::proc::run(&mut command, &[], std::time::Duration::from_secs(60));
+    let done = holdfast_testkit::proc::run(&mut command, &[], std::time::Duration::from_secs(300));
     assert_eq!(done.code, 0, "{}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap().trim().to_string()
 }

@@ -44,7 +44,7 @@ async fn databases_tell_everything() {
     // The window moves with the clock.
     let listed =
         all.iter().find(|d| d.source.engine == Engine::Rds).unwrap().window.unwrap().earliest.unwrap();
-    assert!(listed.duration_since(window.earliest.unwrap()).as_secs() < 10, "{listed}");
+    assert!(listed.duration_since(window.earliest.unwrap()).as_secs() < 120, "{listed}");
 
     let gone = w.cloud.describe(&source("rds://us-east-1/nothing")).await.unwrap_err();
     assert_eq!(gone.kind, ErrorKind::NotFound);

@@ -31,6 +31,30 @@ pub fn partial(whole: bool) -> u8 {
 pub type Done = anyhow::Result<u8>;
 
 pub async fn run(cli: &Cli) -> Done {
+    let done = dispatch(cli).await;
+    let stopped = done.as_ref().is_err_and(|e| crate::failure::judge(e).0 == ExitCode::Cancelled);
+    if stopped && let Some(database) = begins_things(&cli.command) {
+        managed::left_open(cli, database);
+    }
+    done
+}
+
+/// Commands that leave something with a provider when they are stopped, and for which database.
+fn begins_things(command: &Command) -> Option<Option<&str>> {
+    Some(match command {
+        Command::Backup(a) => a.database.as_deref(),
+        Command::Cutover(a) => a.database.as_deref(),
+        Command::Retire { db, .. } => db.as_deref(),
+        Command::Apply(a) => a.database.as_deref(),
+        Command::Recover(a) => a.database.as_deref(),
+        Command::Restore(a) => a.database.as_deref(),
+        Command::Verify(a) => a.target.as_deref(),
+        Command::Copy(a) => a.db.as_deref().or(Some(&a.target)),
+        _ => return None,
+    })
+}
+
+async fn dispatch(cli: &Cli) -> Done {
     if let Some((command, database)) = native_only(&cli.command)
         && is_managed(cli, database)
     {
@@ -95,6 +119,8 @@ fn native_only(command: &Command) -> Option<(&'static str, Option<&str>)> {
         Command::Lock { database, .. } => ("lock", database.as_deref()),
         Command::Hold(a) => ("hold", a.db.as_deref()),
         Command::Release { db, .. } => ("release", db.as_deref()),
+        Command::Wal(WalCommand::Status { database }) => ("wal status", database.as_deref()),
+        Command::Wal(WalCommand::Adopt { database, .. }) => ("wal adopt", database.as_deref()),
         _ => return None,
     })
 }

@@ -157,7 +157,7 @@ fn restore_killed_anywhere() {
         if rng.chance(600) {
             remove(&dir);
             remove(&moved);
-        } else if !dir.join(".holdfast-restore-in-progress").exists() && dir.exists() {
+        } else if finished(&dir) && !dir.join(".holdfast-restore-in-progress").exists() {
             // A finished one is never written over.
             let _ = site.try_restore("copy", &args).expect_code(13);
             remove(&dir);

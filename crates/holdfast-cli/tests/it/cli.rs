@@ -64,6 +64,8 @@ fn policies_that_are_not_there_or_malformed() {
 fn init_again_and_again() {
     let mut site = Site::new("init", PgVersion::V15);
     let first = site.backup(&[]);
+    // Its .backup file comes last, and is a file of the vault.
+    site.pg.wait_archived();
     let policy = fs::read_to_string(site.scratch.path("holdfast.toml")).expect("policy");
     let key = fs::read(site.scratch.path("hf.key")).expect("key");
     let files = site.vault_files();
@@ -246,10 +248,12 @@ fn two_runs_at_once_and_an_interrupt() {
         run
     };
     let mut run = slow(&hf);
+    assert!(run.freeze(), "{}", run.output());
     let (message, _) = hint(hf.run(&["--json", "backup"]), 11);
     assert!(message.contains("another run"), "{message}");
     // Reading is not a run.
     let _ = hf.run(&["list"]).ok();
+    run.thaw();
     run.interrupt();
     let status = run.wait(Duration::from_secs(60)).expect("it stops");
     assert_eq!(status.code(), Some(130), "{}", run.output());

@@ -170,7 +170,7 @@ pub fn text(v: &Value) -> &str {
 /// Waits for a condition for at most a minute.
 #[track_caller]
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
-    assert!(proc::wait_until(Duration::from_secs(60), condition), "did not happen: {what}");
+    assert!(proc::wait_until(Duration::from_secs(180), condition), "did not happen: {what}");
 }
 
 pub fn path_text(p: &Path) -> String {

@@ -398,22 +398,34 @@ fn a_killed_delta_cannot_start_and_can_be_repeated() {
     let (to, map) = (path_text(&dir), map("copy-ts"));
     let args = ["restore", DB, "--to", &to, "--tablespace-map", &map, "--delta"];
     let diverge = || {
+        for old in [&dir, &ts].into_iter().filter(|d| d.exists()) {
+            remove(old);
+        }
         copy_tree(&site.scratch.path("old"), &dir);
         copy_tree(&site.scratch.path("old-ts"), &ts);
         fs::remove_file(dir.join(&link)).expect("remove");
         symlink(&ts, dir.join(&link)).expect("link");
     };
-    diverge();
+    // A run that stands still in the middle. One that was through before is repeated.
+    let halfway = |marker: &Path| {
+        for _ in 0..30 {
+            diverge();
+            let mut run = site.hf.spawn(&args);
+            while run.is_running() && !marker.exists() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if run.freeze() && marker.exists() {
+                return run;
+            }
+        }
+        panic!("no run was seen in the middle");
+    };
     // Two at once: the second is refused, and does no harm.
-    let mut run = site.hf.spawn(&args);
-    while run.is_running() && !dir.join(MARKER).exists() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let mut run = halfway(&dir.join(MARKER));
     let second = site.hf.run(&args).expect_code(11);
     assert!(second.transcript().contains("another restore"), "{}", second.transcript());
+    run.thaw();
     assert!(run.wait(Duration::from_secs(60)).is_some_and(|s| s.success()), "{}", run.output());
-    remove(&dir);
-    remove(&ts);
     diverge();
     let begun = Instant::now();
     let _ = site.hf.run(&args).ok().says("rewrote");
@@ -425,9 +437,14 @@ fn a_killed_delta_cannot_start_and_can_be_repeated() {
     whole();
     let control = dir.join("global/pg_control");
     let mut killed = [0, 0];
-    for part in [5, 25, 45, 65, 85] {
-        remove(&dir);
-        remove(&ts);
+    // How long a run takes changes with what else runs: more are killed until both kinds were hit.
+    for (n, part) in
+        [5, 25, 45, 65, 85].into_iter().chain([1, 10, 20, 30, 40].into_iter().cycle()).enumerate()
+    {
+        if n >= 5 && killed.iter().all(|&k| k > 0) {
+            break;
+        }
+        assert!(n < 40, "no kill came in the middle: {killed:?}");
         diverge();
         // Twice: the second goes on from what the first left.
         for (again, killed) in killed.iter_mut().enumerate() {
@@ -454,17 +471,9 @@ fn a_killed_delta_cannot_start_and_can_be_repeated() {
         let _ = site.hf.run(&args).ok();
         whole();
     }
-    assert!(killed[0] >= 1 && killed[1] >= 1, "no kill came in the middle: {killed:?}");
     // A plain restore takes the remains of a delta for what they are, too.
-    remove(&dir);
-    remove(&ts);
-    diverge();
-    site.scratch.write("copy-ts/mine.txt", "mine");
-    let mut run = site.hf.spawn(&args);
-    while run.is_running() && !ts.join(MARKER).exists() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    assert!(run.is_running(), "it was faster than the kill:\n{}", run.output());
+    site.scratch.write("old-ts/mine.txt", "mine");
+    let mut run = halfway(&ts.join(MARKER));
     run.kill9();
     assert!(!control.exists());
     let _ = site.restore("copy", &["--tablespace-map", &map]);

@@ -243,6 +243,7 @@ fn remote_points_are_locked_before_they_are_committed() {
     let ended = run.wait(Duration::from_secs(120)).expect("the run ends");
     assert!(ended.success(), "{}", run.output());
     site.sql("update t set u = gen_random_uuid() where g % 50 = 0");
+    site.pg.wait_archived();
     let incremental = site.backup(&[]);
     assert_eq!((&incremental["kind"], method(&incremental)), (&"incremental".into(), "wal-summaries"));
     for id in ids(&site) {

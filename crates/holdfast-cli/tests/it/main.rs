@@ -24,6 +24,7 @@ mod managed_faults_x;
 mod managed_heirs;
 mod managed_identity;
 mod managed_kills;
+mod managed_left_behind;
 mod managed_lineage;
 mod managed_moto;
 mod managed_recover;

@@ -41,7 +41,7 @@ keep = { last = 7, at-least = 1 }
 pub(crate) fn boto(aws: &Aws, script: &str) -> String {
     let mut command = std::process::Command::new(tools::python());
     command.args(["-c", &format!("import boto3, json\n{script}")]).envs(aws.env());
-    let done = proc::run(&mut command, &[], Duration::from_secs(60));
+    let done = proc::run(&mut command, &[], Duration::from_secs(300));
     assert_eq!(done.code, 0, "{}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).trim().to_string()
 }
@@ -273,10 +273,11 @@ fn a_backup_says_what_it_could_not_do() {
     // The names of the next seconds are taken.
     let script = "from datetime import datetime, timedelta, timezone\n\
                   rds, now = boto3.client('rds'), datetime.now(timezone.utc)\n\
-                  for i in range(20):\n\
+                  for i in range(90):\n\
                   \x20   name = (now + timedelta(seconds=i)).strftime('shop-manual-%Y%m%d-%H%M%S')\n\
                   \x20   rds.copy_db_snapshot(SourceDBSnapshotIdentifier='first-00000', TargetDBSnapshotIdentifier=name)";
-    let _ = p.aws.control("config", Some(json!({ "polls": 0 })));
+    let quotas = json!({ "copies-in-flight": 200, "manual-snapshots": 200 });
+    let _ = p.aws.control("config", Some(json!({ "polls": 0, "quotas": quotas })));
     let _ = p
         .aws
         .control("seed", Some(json!({ "snapshots": { "source": "shop", "count": 1, "prefix": "first-" } })));
@@ -296,7 +297,7 @@ fn a_backup_says_what_it_could_not_do() {
     );
     let made = p.aws.count("rds:CreateDBSnapshot");
     let (_, message, hint) =
-        error_of(&p.hf.run(&["--json", "backup", "shop", "--wait-for", "1s"]).expect_code(1));
+        error_of(&p.hf.run(&["--json", "backup", "shop", "--wait-for", "5s"]).expect_code(1));
     assert!(message.contains("modifying") && hint.contains("nothing was begun"), "{message} {hint}");
     assert_eq!(p.aws.count("rds:CreateDBSnapshot"), made);
 }

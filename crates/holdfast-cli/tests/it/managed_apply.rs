@@ -450,7 +450,13 @@ fn aws_backup_and_its_locks() {
     s.policy(&backup(governance, "", ""));
     let out = s.apply(&[], 3);
     assert_eq!((&out["remaining"][0]["what"], &out["remaining"][0]["loses"]), (&json!("lock"), &json!(true)));
-    let _ = s.apply(&["--allow-loss"], 0);
+    // Also if it is what an objective of the policy asks for: time runs out.
+    let promised = "[policies.standard.objectives.malicious]\nrpo = \"30d\"\nrto = \"4h\"\n";
+    s.policy(&backup(governance, "", promised));
+    let (_, message, hint) = error_of(&s.hf.run(&["--json", "apply", "--yes"]).expect_code(2));
+    assert!(message.contains("VE9") && hint.contains("--allow-loss"), "{message} {hint}");
+    let out = s.hf.run(&["--json", "apply", "--yes", "--allow-loss"]).ok();
+    assert!(out.stderr.contains("VE9"), "{}", out.stderr);
     assert_eq!(s.ask(VAULTS)["shop-dr"]["locked"], false);
     // A higher minimum holds more; a lower one holds less.
     s.policy(&backup(&governance.replace("7d", "10d"), "", ""));
@@ -584,7 +590,7 @@ fn killed_at_each_step() {
         "backup:CreateBackupSelection",
         "backup:PutBackupVaultLockConfiguration",
     ] {
-        let _ = s.aws.control("faults", Some(json!({ "kind": "delay", "action": action, "seconds": 1.5 })));
+        let _ = s.aws.control("faults", Some(json!({ "kind": "delay", "action": action, "seconds": 5 })));
         let before = s.aws.count(action);
         let mut run = s.hf.spawn(&["apply", "--yes"]);
         let there = || {

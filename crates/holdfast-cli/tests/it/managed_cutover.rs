@@ -72,7 +72,7 @@ kubernetes = "deployment/backend"
 namespace = "shop"
 env = { DATABASE_HOST = "{endpoint}" }
 scale = true
-within = "20s"
+within = "120s"
 "#;
 
 pub(crate) fn workload(k8s: &K8s) {
@@ -241,7 +241,7 @@ fn one_step_that_cannot_be_undone_keeps_no_other() {
             "[[databases.shop.cutover]]\nsecret = \"shop/db\"\n\
              [[databases.shop.cutover]]\nroute53 = \"{zone}\"\nrecord = \"db.example.com\"\n\
              [[databases.shop.cutover]]\ncommand = [\"true\"]\nundo = [\"sh\", \"-c\", \"echo >> tries; exit 3\"]\n\
-             [[databases.shop.cutover]]\ncommand = [\"sh\", \"-c\", \"sleep 3; touch late\"]\nundo = [\"true\"]\nwithin = \"1s\"\n"
+             [[databases.shop.cutover]]\ncommand = [\"sh\", \"-c\", \"sleep 8; touch late\"]\nundo = [\"true\"]\nwithin = \"1s\"\n"
         ),
         "7d",
     );
@@ -256,7 +256,7 @@ fn one_step_that_cannot_be_undone_keeps_no_other() {
     assert_eq!(std::fs::read_to_string(p.scratch.path("tries")).expect("tries").lines().count(), 2);
     assert_eq!(world(&p), before);
     // What a program had begun is stopped with it.
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(8));
     assert!(!p.scratch.path("late").exists(), "it writes over what was put back");
     // It has ended: nothing waits for somebody to edit its record.
     let again = p.hf.run(&["--json", "cutover", "shop", "--back"]).expect_code(10);

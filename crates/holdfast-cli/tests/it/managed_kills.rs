@@ -67,8 +67,7 @@ fn hung(p: &Plane, k8s: Option<&K8s>, before: bool) -> usize {
     let rules = p.aws.control("faults", None);
     let struck = rules.as_array().map_or(0, |r| r.iter().filter(|r| r["struck"].as_u64() > Some(0)).count());
     let requests = p.aws.control("requests", None);
-    // When it has hung for long enough the connection is cut: on a busy machine nobody may have looked in between.
-    let did = |r: &&Value| r["error"] == "hangs" || r["error"] == "cut";
+    let did = |r: &&Value| r["hung"] == true;
     let after = requests.as_array().map_or(0, |r| r.iter().filter(did).count());
     let patches = k8s.map_or(0, K8s::patches);
     if before { struck + patches } else { after + patches }
@@ -80,13 +79,13 @@ fn killed(p: &Plane, k8s: Option<&K8s>, hf: &Holdfast, args: &[&str], at: At, ki
     let known = hung(p, k8s, before);
     let more = match at {
         At::Aws(action, after) => {
-            let rule = json!({ "kind": kind, "action": action, "after": after, "seconds": 4 });
+            let rule = json!({ "kind": kind, "action": action, "after": after, "seconds": 25 });
             let _ = p.aws.control("faults", Some(rule));
             0
         }
         At::Patch(after) => {
             let k8s = k8s.expect("a cluster");
-            let rule = json!({ "kind": kind, "verb": "patch", "after": after, "seconds": 4 });
+            let rule = json!({ "kind": kind, "verb": "patch", "after": after, "seconds": 15 });
             let _ = k8s.control("faults", Some(rule));
             usize::try_from(after).expect("few")
         }

@@ -91,6 +91,8 @@ fn standbys_are_seeded(pg_version: PgVersion) {
     if pg_version == PgVersion::NEWEST {
         // The archive has the branch, and nothing that lies on it: the rest can only be streamed.
         crate::common::eventually("the history is archived", || {
+            // An archiver that was refused three times sleeps for a minute; this wakes it.
+            site.sql("select pg_reload_conf()");
             site.vault_files().iter().any(|f| f.contains("/00000002.history"))
         });
         assert!(!site.vault_files().iter().any(|f| f.contains("/000000020000")), "a segment was archived");

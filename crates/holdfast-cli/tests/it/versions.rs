@@ -57,6 +57,8 @@ fn lifecycle_where_versions_are_kept() {
     let full = site.backup(&[]);
     site.sql("update t set x = 'changed' where g % 100 = 0");
     let newest = site.backup(&[]);
+    // Nothing comes to the vault but what the sweep does.
+    site.pg.wait_archived();
     let _ = site.hf.run(&["expire", "--apply"]).ok();
     let before = versions(&store);
     let r = swept(&site);

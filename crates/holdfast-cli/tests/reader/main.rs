@@ -126,6 +126,7 @@ impl World {
         let segment = site.pg.wait_archived();
         let original = fs::read(site.pg.data_dir().join("pg_wal").join(&segment)).expect("read a segment");
         let incremental = site.backup(&[]);
+        site.pg.wait_archived();
         assert_eq!((text(&full["kind"]), text(&incremental["kind"])), ("full", "incremental"));
         let (full, incremental) = (text(&full["id"]).to_owned(), text(&incremental["id"]).to_owned());
         World { reader: Reader::new(&scratch), site, paths, full, incremental, segment: (segment, original) }

@@ -97,7 +97,13 @@ impl Window {
                 }
                 match stored(cluster, name).await {
                     Ok((c, digest)) => Ok((c, Some((name, digest)))),
-                    Err(e) => local(cluster, data_dir, name, end).map(|c| (c, None)).map_err(|_| e),
+                    Err(e) => match local(cluster, data_dir, name, end) {
+                        Ok(c) => Ok((c, None)),
+                        // Between the two looks it may have been archived, and its file used again.
+                        Err(_) => {
+                            stored(cluster, name).await.map(|(c, d)| (c, Some((name, d)))).map_err(|_| e)
+                        }
+                    },
                 }
             }
         });

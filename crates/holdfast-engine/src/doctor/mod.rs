@@ -23,6 +23,7 @@ mod vault;
 mod versions;
 
 pub use archiving::archive_command;
+pub use policy::unwritable;
 
 use crate::context::Context;
 use host::Host;

@@ -4,6 +4,7 @@ use super::Line;
 use super::host::{Host, Want};
 use crate::context::Context;
 use crate::state::hostname;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 pub(super) fn check(ctx: &Context, host: &Host) -> Vec<Line> {
@@ -36,8 +37,26 @@ struct StateDir {
 
 fn try_write(dir: &Path) -> std::io::Result<()> {
     let path = dir.join(format!("doctor-{:08x}", rand::random::<u32>()));
-    std::fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
-    std::fs::remove_file(&path)
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+    // A full disk makes the file, and takes nothing into it.
+    let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_all());
+    std::fs::remove_file(&path).and(written)
+}
+
+/// A state directory that cannot be written, for databases without a host of their own: nothing can be begun there.
+pub fn unwritable(ctx: &Context) -> Option<Line> {
+    let why = try_write(ctx.state.dir()).err()?;
+    Some(Line::fail(
+        "policy.state-dir",
+        format!(
+            "the state directory `{}` cannot be written, so nothing can be begun: {why}",
+            ctx.state.dir().display()
+        ),
+        format!(
+            "make room, give it to the user that runs holdfast, or set `state-dir` in `{}`",
+            ctx.policy.origin.display()
+        ),
+    ))
 }
 
 /// What `wal push`, which the server runs, could not write or read in the state directory.

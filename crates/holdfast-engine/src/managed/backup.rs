@@ -83,8 +83,16 @@ pub async fn run(m: &Managed, request: &Request) -> Result<Report> {
             op.state().snapshot,
             holdfast_core::time::short(op.record.begun)
         ));
-        let begun = op.record.begun;
-        went_on = Some((begun, finish(m, op, true).await?));
+        let (begun, snapshot) = (op.record.begun, op.state().snapshot.clone());
+        match finish(m, op, true).await {
+            Ok(report) => went_on = Some((begun, report)),
+            // What goes on another time stays open, and so does what was asked for now. What is over is no reason to make
+            // no backup.
+            Err(e) if e.goes_on() => return Err(e),
+            Err(e) => {
+                m.monitor.warning(format!("snapshot `{snapshot}`, which an earlier run began, is over: {e}"))
+            }
+        }
     }
     // It is what this run was started for, unless somebody asks for a snapshot with a reason of its own.
     let asked_again = |(begun, r): &(Timestamp, Report)| {
@@ -92,6 +100,8 @@ pub async fn run(m: &Managed, request: &Request) -> Result<Report> {
         Timestamp::now().duration_since(*begun) < YOUNG
             && r.snapshot.tags.get(keys::TIER) == request.tier.as_deref()
             && r.snapshot.tags.get(keys::NOTE).unwrap_or_default() == keys::clean_value(&request.note)
+            && r.snapshot.tags.get(keys::EXPIRES) == end_of(request, *begun).as_deref()
+            && request.tags.0.iter().all(|(k, v)| r.snapshot.tags.get(k) == Some(v))
     };
     if let Some((_, report)) = went_on.filter(asked_again) {
         return Ok(report);
@@ -144,10 +154,15 @@ fn tags(m: &Managed, request: &Request, database: &Database, now: Timestamp) -> 
     if !request.note.is_empty() {
         tags.set(keys::NOTE, &request.note);
     }
-    if let Some(end) = request.keep_for.and_then(|d| now.checked_add(d).ok()) {
-        tags.set(keys::EXPIRES, &end.to_string());
+    if let Some(end) = end_of(request, now) {
+        tags.set(keys::EXPIRES, &end);
     }
     tags
+}
+
+/// The end of its life, if somebody asked for one, as the tag has it.
+fn end_of(request: &Request, begun: Timestamp) -> Option<String> {
+    request.keep_for.and_then(|d| begun.checked_add(d).ok()).map(|end| keys::clean_value(&end.to_string()))
 }
 
 /// The source, once it can be backed up.

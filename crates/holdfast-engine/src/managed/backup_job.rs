@@ -83,8 +83,15 @@ pub async fn run(m: &Managed, request: &Request) -> Result<Report> {
             op.state().tier,
             holdfast_core::time::short(op.record.begun)
         ));
-        let begun = op.record.begun;
-        went_on = Some((begun, finish(m, op, true).await?));
+        let (begun, tier) = (op.record.begun, op.state().tier.clone());
+        match finish(m, op, true).await {
+            Ok(report) => went_on = Some((begun, report)),
+            Err(e) if e.goes_on() => return Err(e),
+            // What is over is no reason to make no backup.
+            Err(e) => m
+                .monitor
+                .warning(format!("the job for tier `{tier}`, which an earlier run began, is over: {e}")),
+        }
     }
     let asked_again = |(begun, r): &(Timestamp, Report)| {
         Timestamp::now().duration_since(*begun) < YOUNG && r.tier == request.tier && r.note == request.note

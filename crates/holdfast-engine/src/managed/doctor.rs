@@ -4,12 +4,13 @@
 //! (`docs/guide/doctor.md`).
 
 use super::apply;
+use super::beside::{Beside, What};
 use super::holdings::Kept;
 use super::identity::is_replaced;
-use super::journal::Outline;
+use super::journal::{Journal, Outline};
 use super::look::{Seen, SeenVault};
 use crate::doctor::{Line, Status};
-use crate::error::EngineError;
+use crate::error::Result;
 use holdfast_core::managed::{Database, KeyState, KmsKey, LockMode as Lock};
 use holdfast_core::policy::managed::{ManagedCopy, ManagedTier, VaultPlace};
 use holdfast_core::policy::{LockMode, ManagedDatabase, ManagedPlan, Policy};
@@ -47,6 +48,18 @@ pub fn judge(
     }
     match &s.live {
         Ok(Some(live)) => source(&mut out, s, d, plan, live, now),
+        Ok(None) if renamed(s).is_some() => out.push(Line::fail(
+            "source.state",
+            format!(
+                "{} is not there: the database with its resource-id is called `{}` now",
+                s.holdings.source,
+                renamed(s).map_or("", |r| r.source.id.as_str())
+            ),
+            format!(
+                "write its name into `source` of [databases.{}], or give it its own back",
+                s.holdings.database
+            ),
+        )),
         Ok(None) => out.push(Line::fail(
             "source.state",
             format!("{} is not there", s.holdings.source),
@@ -77,12 +90,68 @@ pub fn judge(
         ));
     }
     quotas(&mut out, s);
+    beside(&mut out, s, now);
     for o in &s.unfinished {
         let message = format!("{} {} has not ended, begun {}", o.verb, o.id, short(o.begun));
         let hint = format!("{} goes on with it, unless it runs just now", again(o, policy));
         out.push(Line::warn("operations", message, hint));
     }
     out
+}
+
+/// The database of the policy, under a name that the policy does not know.
+fn renamed(s: &Seen) -> Option<&Beside> {
+    s.holdings.beside.iter().find(|b| b.what == What::Renamed)
+}
+
+/// What is charged, and of which nothing else here would speak.
+fn beside(out: &mut Vec<Line>, s: &Seen, now: Timestamp) {
+    let name = &s.holdings.database;
+    for b in &s.holdings.beside {
+        let id = &b.source.id;
+        match b.what {
+            What::Renamed => {}
+            What::Replaced { until: Some(end) } if end > now => out.push(Line::ok(
+                "source.quarantine",
+                format!("{}, which a cutover replaced, is kept and charged until {}", b.source, short(end)),
+            )),
+            What::Replaced { until } => out.push(Line::warn(
+                "source.quarantine",
+                match until {
+                    Some(end) => format!("{} is charged, and its quarantine ended {}", b.source, short(end)),
+                    None => format!("{} is charged, and no tag says when its quarantine ends", b.source),
+                },
+                format!("`holdfast retire {id} --db {name}` shows how it goes, with a last snapshot"),
+            )),
+            // It is being made just now, or is gone on with.
+            What::Restored if s.unfinished.iter().any(|o| is_about(o, id)) => {}
+            What::Restored => {
+                let made = b.created.map(|t| format!(", made {}", short(t))).unwrap_or_default();
+                out.push(Line::warn(
+                    "source.restored",
+                    format!("{} was restored{made}, is charged, and is not the database of the policy", b.source),
+                    format!(
+                        "`holdfast cutover {name} --to-id {id}` puts it into service; if it serves already, write it as \
+                         `source`; if nobody needs it, delete it at the provider (its deletion protection is on)"
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+fn is_about(o: &Outline, id: &str) -> bool {
+    let text = o.state.to_string();
+    text.contains(&format!("/{id}\"")) || text.contains(&format!("\"{id}\""))
+}
+
+/// What has not ended of a database: what it is, and the command that goes on with it.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn open_operations(journal: &Journal, policy: &Policy, name: &str) -> Result<Vec<(String, String)>> {
+    let open = journal.unfinished(None, Some(name))?;
+    Ok(open.iter().map(|o| (format!("{} {} has not ended", o.verb, o.id), again(o, policy))).collect())
 }
 
 /// The command that goes on with what was begun.
@@ -136,7 +205,7 @@ fn as_begun(request: &serde_json::Value) -> String {
 }
 
 /// What `plan` would change.
-pub fn settings(compared: &Result<apply::Plan, EngineError>) -> Line {
+pub fn settings(compared: &Result<apply::Plan>) -> Line {
     const NAME: &str = "settings";
     match compared {
         Ok(p) if p.changes.is_empty() => Line::ok(NAME, "as the policy says"),
@@ -242,7 +311,7 @@ fn encryption(out: &mut Vec<Line>, s: &Seen, d: &ManagedDatabase, live: &Databas
     }
 }
 
-fn key(name: &str, k: &Result<KmsKey, EngineError>) -> Line {
+fn key(name: &str, k: &Result<KmsKey>) -> Line {
     let lost = "cancel its deletion or enable it: without the key every snapshot under it is noise";
     match k {
         Err(e) => Line::error(name, Status::Fail, e),

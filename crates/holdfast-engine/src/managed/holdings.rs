@@ -7,6 +7,7 @@
 
 use super::abroad::{self, Gates, Unseen, account_of};
 use super::apply::plan_name;
+use super::beside::{self, Beside};
 use super::copy::moment;
 use super::journal::Journal;
 use super::lineage::{self, Lineage, Whose};
@@ -113,6 +114,8 @@ pub struct Holdings {
     pub window: Option<RestorableWindow>,
     /// Newest first.
     pub kept: Vec<Kept>,
+    /// What a cutover replaced, what was restored and serves nothing; the database itself under another name.
+    pub beside: Vec<Beside>,
     /// Of the database that is there now, or was last.
     #[serde(skip)]
     pub lineage: Lineage,
@@ -245,6 +248,7 @@ pub async fn list_without(cloud: &dyn Cloud, wanted: &[Wanted], lost: Option<&Re
             resource_id: live.map(|d| d.resource_id.clone()),
             window: live.and_then(|d| d.window),
             kept,
+            beside: beside::of(surveys.iter().flat_map(|s| &s.databases), w),
             lineage,
         });
     }
@@ -314,6 +318,7 @@ impl Wanted {
             resource_id: None,
             window: None,
             kept: Vec::new(),
+            beside: Vec::new(),
             lineage: Lineage::default(),
         }
     }
@@ -531,7 +536,7 @@ fn point(p: &RecoveryPoint, seen: &RegionSurvey, w: &Wanted) -> Kept {
         encrypted: p.encrypted,
         ours: p.tags.as_ref().is_some_and(|t| t.is_ours()),
         tier: by_rule(p, w),
-        note: p.status_message.clone(),
+        note: p.status_message.clone().or_else(|| p.tags.as_ref()?.get(keys::NOTE).map(Into::into)),
         verified: None,
         failed: None,
         resource_id: None,

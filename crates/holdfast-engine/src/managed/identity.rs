@@ -44,9 +44,9 @@ pub fn database(m: &Managed, wanted: &ManagedDatabase, is: &Database) -> Result<
         return Err(EngineError::refused(
             format!("`{}` was replaced by a cutover, and is in quarantine", is.source),
             format!(
-                "write the database that took its place as `source` and its `resource-id` in [databases.{}]; `holdfast \
-                 cutover {} --back` makes this one the database again",
-                m.name, m.name
+                "write the database that took its place as `source` and its `resource-id` in [databases.{}]; from there \
+                 `holdfast cutover {} --to-id {}` makes this one the database again",
+                m.name, m.name, is.source.id
             ),
         ));
     }

@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 1;
@@ -78,7 +79,12 @@ impl Journal {
     pub fn open(state_dir: &Path) -> Result<Self> {
         let dir = state_dir.join("operations");
         let ended = dir.join("ended");
-        std::fs::create_dir_all(&ended).map_err(EngineError::io("make the directory", &ended))?;
+        // The first look from a new host, on the worst day, needs no set-up.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&ended)
+            .map_err(EngineError::io("make the directory", &ended))?;
         Ok(Journal { dir })
     }
 

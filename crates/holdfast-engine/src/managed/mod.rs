@@ -34,6 +34,7 @@ mod awaited;
 pub mod backup;
 pub mod backup_job;
 pub mod backup_role;
+pub mod beside;
 pub mod changes;
 pub mod copy;
 mod copy_abroad;

@@ -10,10 +10,11 @@
 use super::Managed;
 use crate::error::{EngineError, Result};
 use crate::state::write_atomic;
-use holdfast_core::managed::{Database, Instance, ManagedError};
+use holdfast_core::DatabaseName;
+use holdfast_core::managed::{Database, Instance, ManagedError, Source};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 1;
 
@@ -53,7 +54,15 @@ pub async fn look(m: &Managed) -> Result<Observed, ManagedError> {
 /// # Errors
 /// A file that cannot be read or understood.
 pub fn last(m: &Managed) -> Result<Option<Observed>> {
-    let path = path(m);
+    last_of(m.state.dir(), &m.name, &m.source)
+}
+
+/// The same without a session.
+///
+/// # Errors
+/// A file that cannot be read or understood.
+pub fn last_of(state_dir: &Path, name: &DatabaseName, source: &Source) -> Result<Option<Observed>> {
+    let path = path(state_dir, name);
     let bytes = match std::fs::read(&path) {
         Ok(b) => b,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -67,21 +76,21 @@ pub fn last(m: &Managed) -> Result<Option<Observed>> {
     };
     let seen: Observed = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
     match seen.version {
-        VERSION => Ok((seen.database.source == m.source).then_some(seen)),
+        VERSION => Ok((seen.database.source == *source).then_some(seen)),
         v => Err(unreadable(format!("it has version {v}"))),
     }
 }
 
 fn save(m: &Managed, seen: &Observed) -> Result<()> {
-    let path = path(m);
+    let path = path(m.state.dir(), &m.name);
     let dir = m.state.dir().join("observed");
     std::fs::create_dir_all(&dir).map_err(EngineError::io("make the directory", &dir))?;
     let text = serde_json::to_vec_pretty(seen).map_err(|e| EngineError::failed(e.to_string(), ""))?;
     write_atomic(&path, &text, 0o600)
 }
 
-fn path(m: &Managed) -> PathBuf {
-    m.state.dir().join("observed").join(format!("{}.json", m.name))
+fn path(state_dir: &Path, name: &DatabaseName) -> PathBuf {
+    state_dir.join("observed").join(format!("{name}.json"))
 }
 
 impl Observed {

@@ -423,6 +423,7 @@ mod tests {
                 kept("snapshot", "daily-10", "us-east-1", "10T03:00:00"),
                 locked,
             ],
+            beside: Vec::new(),
             lineage: Default::default(),
         }
     }

@@ -266,6 +266,10 @@ fn look(path: &Path) -> Result<Option<Metadata>> {
 }
 
 fn list(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir).map_err(EngineError::io("look into", dir))?;
+    let entries = match std::fs::read_dir(dir) {
+        // Another restore is at work here, and has just removed it: the lock will tell.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(EngineError::io("look into", dir))?,
+    };
     entries.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>().map_err(EngineError::io("look into", dir))
 }

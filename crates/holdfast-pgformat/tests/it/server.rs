@@ -79,7 +79,7 @@ impl Server {
     /// Starts the server on `data` and says whether it came up.
     pub fn try_start(&mut self, data: &Path) -> bool {
         let mut c = as_owner(&self.bin.join("pg_ctl"));
-        c.args(["-w", "-t", "60", "start", "-D"]).arg(data).arg("-l").arg(self.dir.path().join("log"));
+        c.args(["-w", "-t", "300", "start", "-D"]).arg(data).arg("-l").arg(self.dir.path().join("log"));
         c.env("TZ", "UTC").current_dir("/").stdout(std::process::Stdio::null());
         self.running = c.status().unwrap().success();
         self.running
@@ -96,7 +96,7 @@ impl Server {
 
     pub fn stop(&mut self, data: &Path, mode: &str) {
         let mut c = as_owner(&self.bin.join("pg_ctl"));
-        c.args(["-w", "stop", "-m", mode, "-D"]).arg(data);
+        c.args(["-w", "-t", "300", "stop", "-m", mode, "-D"]).arg(data);
         must(c);
         self.running = false;
     }

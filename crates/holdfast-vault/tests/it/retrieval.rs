@@ -44,9 +44,12 @@ async fn an_archived_object_is_retrieved_and_stays_for_longer() {
             let e = store.get(PACK).await.unwrap_err();
             assert_eq!(e.store_kind(), Some(StoreErrorKind::Archived), "{e}");
             // Asked twice it is on its way once.
+            let begun = std::time::Instant::now();
             for _ in 0..2 {
                 store.retrieve(PACK, Speed::Bulk, 1).await.unwrap();
-                assert_eq!(store.archive_state(PACK).await.unwrap(), Archive::UnderWay);
+                let state = store.archive_state(PACK).await.unwrap();
+                // The server is done with it after two seconds.
+                assert!(state == Archive::UnderWay || begun.elapsed().as_secs() >= 1, "{state:?}");
             }
             let Archive::Copied { until: Some(first) } = settled(&store).await else { panic!("no copy") };
             assert_eq!(store.get(PACK).await.unwrap(), Bytes::from_static(b"sealed blocks"));
@@ -55,7 +58,9 @@ async fn an_archived_object_is_retrieved_and_stays_for_longer() {
             // A request for what is there moves the day on which it goes.
             store.retrieve(PACK, Speed::Bulk, 8).await.unwrap();
             let longer = store.archive_state(PACK).await.unwrap();
-            assert_eq!(longer, Archive::Copied { until: Some(first + day * 7) });
+            // Counted from the end of the day, which may have come in between.
+            let days = [7, 8].map(|n| Archive::Copied { until: Some(first + day * n) });
+            assert!(days.contains(&longer), "{longer:?}");
         }
     }
 }

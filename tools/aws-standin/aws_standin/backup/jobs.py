@@ -83,6 +83,7 @@ def _begin(ctx, job, source):
 
     def done():
         complete(ctx, job, source, "COMPLETED")
+        go_on()
 
     def failed(fault):
         fault = fault or {}
@@ -93,6 +94,12 @@ def _begin(ctx, job, source):
         else:
             table = ctx.rds.cluster_snapshots if cluster else ctx.rds.snapshots
             table.pop(job.snapshot.name, None)
+        go_on()
+
+    def go_on():
+        # The next one waits for the database, and not for somebody to look.
+        for other in list(ctx.backup.jobs.values()):
+            _poke(ctx, other)
     maker = cluster_snapshots if cluster else snapshots
     tags = [{"Key": k, "Value": v} for k, v in {**resources.tagged(source), **job.tags}.items()]
     job.snapshot = maker.add(

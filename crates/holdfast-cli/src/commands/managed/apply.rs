@@ -3,9 +3,11 @@
 use super::{Session, connect, open};
 use crate::args::{ApplyArgs, Cli};
 use crate::commands::Done;
+use crate::progress::{Progress, Style};
 use crate::{failure, output, policy};
 use holdfast_core::ExitCode;
 use holdfast_core::managed::Cloud;
+use holdfast_core::monitor::{Event, Monitor};
 use holdfast_core::policy::{ManagedDatabase, Policy, Source};
 use holdfast_engine::managed::apply::{self, Change, Consent, Left, Plan, Report, Request};
 use jiff::Timestamp;
@@ -150,7 +152,11 @@ fn databases(cli: &Cli, only: Option<&str>, consent: &Consent) -> anyhow::Result
             "plan and apply are for rds://, aurora:// and docdb:// sources",
         ));
     }
-    apply::check(&p, Timestamp::now())?;
+    let missing = apply::check(&p, Timestamp::now(), consent.loss)?;
+    if !missing.is_empty() {
+        let progress = Progress::new(Style::choose(cli.json, cli.no_progress), cli.verbose, cli.no_progress);
+        missing.into_iter().for_each(|m| progress.event(Event::Warning(m)));
+    }
     Ok(names)
 }
 

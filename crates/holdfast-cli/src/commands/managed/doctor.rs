@@ -6,6 +6,7 @@ use crate::args::Cli;
 use crate::commands::{Done, check};
 use holdfast_core::policy::Policy;
 use holdfast_core::rules::Observed;
+use holdfast_engine::doctor::unwritable;
 use holdfast_engine::managed::apply::{self, Consent};
 use holdfast_engine::managed::doctor::{judge, settings};
 use holdfast_engine::managed::identity;
@@ -18,6 +19,7 @@ pub async fn doctor(cli: &Cli, database: Option<&str>) -> Done {
     let seen = see(&s, now).await;
     let seen = seen?;
     let mut lines = judge(&seen, &s.ctx.policy, &s.database, &s.plan, now);
+    lines.extend(unwritable(&s.ctx));
     if matches!(seen.live, Ok(Some(_))) {
         lines.push(settings(&apply::plan(&s.managed, &request(&s, &Consent::default()).await?).await));
     }

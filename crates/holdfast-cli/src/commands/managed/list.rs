@@ -6,9 +6,11 @@ use holdfast_core::managed::{ErrorKind, ManagedError, Region, Source};
 use holdfast_core::policy::Policy;
 use holdfast_core::{ByteSize, time};
 use holdfast_engine::EngineError;
+use holdfast_engine::managed::beside::What;
 use holdfast_engine::managed::holdings::{Holdings, Kept, Listing, Wanted, add_evidence, list};
 use holdfast_engine::managed::journal::Journal;
 use holdfast_engine::managed::lineage::Lineage;
+use holdfast_engine::managed::observed;
 use holdfast_engine::managed::tiers;
 use holdfast_engine::managed::verify::evidence::{Level, Verified};
 use std::path::Path;
@@ -46,7 +48,10 @@ pub async fn gather(policy: &Policy, only: Option<&str>, state_dir: &Path) -> an
         for (name, source, managed, plan) in all {
             let gates = gates(policy, managed, plan, &*cloud, state_dir).await?;
             let regions = tiers::regions(policy, plan, &gates)?;
-            let (remembered, resource_id) = (Lineage::default(), managed.resource_id.clone());
+            // Which databases it was, for when it is gone. A convenience: what cannot be read keeps nobody from looking.
+            let seen = observed::last_of(state_dir, &name, &source).ok().flatten();
+            let remembered = seen.map(|o| Lineage::seen(&o.database)).unwrap_or_default();
+            let resource_id = managed.resource_id.clone();
             wanted.push(Wanted { name, source, regions, remembered, resource_id, gates });
         }
         let found = list(&*cloud, &wanted).await;
@@ -113,6 +118,17 @@ fn header(h: &Holdings, failures: &[(Region, String)]) {
     output::line(&format!("{} ({}): {status}, {window}", h.database, h.source));
     if let Some(id) = &h.resource_id {
         output::line(&format!("  resource-id {id}"));
+    }
+    for b in &h.beside {
+        let what = match b.what {
+            What::Renamed => "is it, under another name: change `source`".into(),
+            What::Replaced { until: Some(end) } => {
+                format!("was replaced by a cutover, and is kept until {}", time::short(end))
+            }
+            What::Replaced { until: None } => "was replaced by a cutover".into(),
+            What::Restored => "was restored, and is not the database of the policy".into(),
+        };
+        output::line(&format!("  {} ({}) {what}", b.source, b.status));
     }
 }
 

@@ -19,14 +19,17 @@ pub mod verify;
 
 use super::context;
 use crate::args::Cli;
-use crate::failure;
-use crate::progress::Progress;
+use crate::progress::{Progress, Style};
+use crate::{failure, policy};
 use holdfast_core::managed::{Cloud, DocumentServers, Region, SourceError};
+use holdfast_core::monitor::{Event, Monitor};
 use holdfast_core::policy::{ManagedDatabase, ManagedPlan, Policy, Source};
 use holdfast_core::time::Duration;
 use holdfast_engine::managed::abroad::{Gate, Gates, foreign};
+use holdfast_engine::managed::doctor::open_operations;
 pub use holdfast_engine::managed::holdings::Listing;
 use holdfast_engine::managed::identity;
+use holdfast_engine::managed::journal::Journal;
 use holdfast_engine::managed::tiers;
 use holdfast_engine::managed::wait::Pace;
 use holdfast_engine::managed::{Managed, source_of};
@@ -52,6 +55,21 @@ pub fn is_managed(policy: &Policy, name: Option<&str>) -> bool {
         _ => None,
     };
     found.is_some_and(|d| !matches!(d.source, Source::Postgres { .. }))
+}
+
+/// Whoever stops a command must know what it leaves: the provider goes on, and charges for it.
+pub fn left_open(cli: &Cli, database: Option<&str>) {
+    let Ok(p) = policy::locate(cli.config.as_deref()).and_then(|path| policy::read(&path)) else { return };
+    let Ok(journal) = Journal::open(&p.state_dir()) else { return };
+    let progress = Progress::new(Style::choose(cli.json, cli.no_progress), cli.verbose, cli.no_progress);
+    for name in p.databases.keys().map(|k| k.as_str()).filter(|n| database.is_none_or(|d| d == *n)) {
+        // What cannot be read is told of by the next command.
+        for (what, again) in open_operations(&journal, &p, name).unwrap_or_default() {
+            progress.event(Event::Warning(format!(
+                "{what}: what it began goes on with the provider, and is charged; {again} goes on with it"
+            )));
+        }
+    }
 }
 
 /// From where calls are made that have no region of their own, such as those for a role (STS).
@@ -100,6 +118,15 @@ pub async fn open_any(
 ) -> anyhow::Result<Session> {
     let (ctx, progress) = context(cli, name)?;
     let source = source_of(&ctx)?;
+    if let Some(vault) = &cli.vault {
+        return Err(failure::usage(
+            format!(
+                "--vault `{vault}` does not decide where a provider keeps the backups of `{}`",
+                source.id
+            ),
+            "tiers of the policy name their vaults: --tier NAME; `holdfast copy --to VAULT` brings copies elsewhere",
+        ));
+    }
     let (database, plan) = parts(&ctx)?;
     let deadline = match wait_for {
         Some(text) => span(text, "--wait-for")?,
@@ -216,7 +243,7 @@ async fn connect_to(
 ) -> anyhow::Result<Arc<dyn Cloud>> {
     use holdfast_aws::{AwsCloud, Connection};
     use holdfast_engine::managed::changes::ChangeFile;
-    let log = Arc::new(ChangeFile::open(state_dir)?.of_account(account));
+    let log = Arc::new(ChangeFile::new(state_dir).of_account(account));
     let (profile, role) = (database.profile.clone(), database.role.clone());
     let connection = Connection { profile, role, there, ..Connection::default() };
     let cloud = AwsCloud::connect(&connection, home, log).await.map_err(EngineError::from)?;

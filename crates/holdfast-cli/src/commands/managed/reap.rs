@@ -8,6 +8,7 @@ use holdfast_core::DatabaseName;
 use holdfast_core::ExitCode;
 use holdfast_core::managed::Region;
 use holdfast_core::policy::{Database, Policy};
+use holdfast_engine::EngineError;
 use holdfast_engine::managed::reap::{Reaper, plan, run};
 use holdfast_engine::managed::tiers;
 use jiff::Timestamp;
@@ -30,10 +31,14 @@ pub async fn reap(cli: &Cli, database: Option<&str>, yes: bool) -> Done {
     let names = p.databases.keys().map(|k| k.as_str()).filter(|n| database.is_none_or(|d| d == *n));
     let names: Vec<&str> = names.filter(|n| is_managed(&p, Some(n))).collect();
     if names.is_empty() {
-        return Err(failure::usage(
-            "the policy has no such managed database",
-            "see [databases] in the policy",
-        ));
+        let all: Vec<_> =
+            p.databases.keys().map(|k| k.as_str()).filter(|n| is_managed(&p, Some(n))).collect();
+        let wanted = database.map(|d| format!(" `{d}`")).unwrap_or_default();
+        return Err(EngineError::not_found(
+            format!("the policy has no managed database{wanted}"),
+            format!("it has: {}", if all.is_empty() { "none".into() } else { all.join(", ") }),
+        )
+        .into());
     }
     let alone = names.len() == 1;
     for name in names {

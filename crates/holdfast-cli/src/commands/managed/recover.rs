@@ -12,6 +12,7 @@ use holdfast_core::time;
 use holdfast_engine::EngineError;
 use holdfast_engine::managed::Managed;
 use holdfast_engine::managed::abroad::Gates;
+use holdfast_engine::managed::beside::What;
 use holdfast_engine::managed::holdings::{Listing, Wanted, add_evidence, list_without};
 use holdfast_engine::managed::identity::is_resource_id;
 use holdfast_engine::managed::lineage::Lineage;
@@ -93,11 +94,12 @@ pub async fn recover(cli: &Cli, a: &RecoverArgs) -> Done {
             let e = anyhow::Error::from(e);
             if cli.json {
                 let mut all = seen.document();
-                merge(&mut all, json!({ "way": n + 1, "plan": null }));
+                merge(&mut all, json!({ "way": n + 1, "plan": null, "warnings": next.warnings }));
                 merge(&mut all, failure::as_json(&e));
                 output::json(&all);
                 return Ok(failure::judge(&e).0 as u8);
             }
+            next.warnings.iter().for_each(|w| s.managed.monitor.warning(w.clone()));
             return Err(e.context(format!("way {} cannot be taken", n + 1)));
         }
     };
@@ -398,6 +400,14 @@ fn chosen<R: BufRead, W: Write>(
 
 /// Who says that all is lost, and it is not, should know before it costs money.
 fn still_there(listing: &Listing, scenario: Scenario) -> Option<String> {
+    let all = || listing.databases.first().into_iter().flat_map(|h| &h.beside);
+    if let Some(b) = all().find(|b| b.what == What::Renamed) {
+        return Some(format!(
+            "the database with this resource-id is there and called `{}` now: write that into `source`, and its own \
+             window is a way, too",
+            b.source.id
+        ));
+    }
     let found = listing.databases.first().filter(|_| scenario == Scenario::CompleteLoss)?;
     let status = found.status.as_deref().filter(|s| *s == "available")?;
     Some(format!(

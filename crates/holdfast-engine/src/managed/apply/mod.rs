@@ -296,22 +296,31 @@ fn is_settled(d: &Database) -> bool {
     ends || s.is_available() || s.as_str() == "storage-optimization"
 }
 
-/// A policy that breaks its rules is not applied.
+/// The rule about objectives: what a policy promises, and what its tiers, copies and locks give.
+const PROMISES: &str = "VE9";
+
+/// A policy that breaks its rules is not applied. Whoever allows a loss may go below the policy's own objectives, as when
+/// a lock that fulfils one is taken back while it can be: what is missing then comes back as warnings.
 ///
 /// # Errors
 /// Which ones.
-pub fn check(policy: &Policy, now: Timestamp) -> Result<()> {
+pub fn check(policy: &Policy, now: Timestamp, loss: bool) -> Result<Vec<String>> {
     let found = rules::check(policy, &Observed::default(), now);
-    let errors: Vec<String> = found
-        .iter()
-        .filter(|f| f.severity == rules::Severity::Error)
-        .map(|f| format!("{}: {}: {}", f.rule, f.subject, f.message))
-        .collect();
-    match errors.is_empty() {
-        true => Ok(()),
-        false => Err(EngineError::usage(
-            format!("the policy breaks its rules, so it is not applied: {}", errors.join("; ")),
-            "`holdfast validate` shows where, and what to write instead",
-        )),
+    let errors = found.iter().filter(|f| f.severity == rules::Severity::Error);
+    let (promises, errors): (Vec<_>, Vec<_>) = errors.partition(|f| f.rule == PROMISES);
+    let text = |f: &&rules::Finding| format!("{}: {}: {}", f.rule, f.subject, f.message);
+    if errors.is_empty() && (loss || promises.is_empty()) {
+        return Ok(promises.iter().map(text).collect());
     }
+    let hint = match errors.is_empty() {
+        true => {
+            "`holdfast validate` shows where; --allow-loss brings it into force all the same, and warns of what is missing"
+        }
+        false => "`holdfast validate` shows where, and what to write instead",
+    };
+    let all: Vec<String> = errors.iter().chain(&promises).map(text).collect();
+    Err(EngineError::usage(
+        format!("the policy breaks its rules, so it is not applied: {}", all.join("; ")),
+        hint,
+    ))
 }

@@ -38,7 +38,7 @@ pub async fn wait(m: &Managed, url: &str, within: Duration) -> Result<()> {
         match client.get(url).send().await {
             Ok(r) if r.status().is_success() => well += 1,
             Ok(r) => (well, last) = (0, r.status().to_string()),
-            Err(e) => (well, last) = (0, e.without_url().to_string()),
+            Err(e) => (well, last) = (0, chain(&e.without_url())),
         }
         if well >= IN_A_ROW {
             break;
@@ -46,7 +46,8 @@ pub async fn wait(m: &Managed, url: &str, within: Duration) -> Result<()> {
         if m.monitor.cancelled() {
             return Err(EngineError::Cancelled);
         }
-        if begun.elapsed() >= within {
+        // One that is well now may finish its three in a row.
+        if well == 0 && begun.elapsed() >= within {
             return Err(EngineError::failed(
                 format!("{name} is not well after {} s: {last}", within.as_secs()),
                 "health-within of the step sets for how long it is asked",
@@ -56,6 +57,12 @@ pub async fn wait(m: &Managed, url: &str, within: Duration) -> Result<()> {
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
+}
+
+/// With its causes: that a request failed says nothing, that a name has no address does.
+fn chain(e: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(e.source(), |e| e.source()).map(ToString::to_string);
+    std::iter::once(e.to_string()).chain(causes).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -128,7 +128,11 @@ pub fn choose(ways: &[Way], at: At, nearest: bool, now: Timestamp) -> Result<Cho
     }
     let distance = |w: &&&Way| second.duration_since(w.window.nearest(second)).abs();
     let way = *sorted.iter().min_by_key(distance).unwrap_or(&first);
-    let closest = whole_inside(way.window.nearest(second), &way.window);
+    let mut closest = whole_inside(way.window.nearest(second), &way.window);
+    if way.past == Past::Live && way.window.earliest.is_some_and(|e| closest < e + MOVES_ON) {
+        let inside = whole(closest + MOVES_ON);
+        closest = if way.window.contains(inside) { inside } else { closest };
+    }
     if nearest {
         notes.push(format!(
             "{} cannot be reached: the nearest moment is taken, {} {}",
@@ -178,6 +182,9 @@ fn with(from: &RestoreFrom, to: Moment) -> RestoreFrom {
     }
     from
 }
+
+/// The beginning of a live window moves on with the time: what lies on it is gone when the provider is asked for it.
+const MOVES_ON: SignedDuration = SignedDuration::from_secs(60);
 
 /// The second that `t` lies in: never later than asked for.
 pub fn whole(t: Timestamp) -> Timestamp {
@@ -261,10 +268,10 @@ mod tests {
         let c = near("21T09:58:00");
         assert_eq!(c.moment, t("21T09:55:00"));
         assert!(c.notes[0].contains("3 m 00 s before it"), "{:?}", c.notes);
-        // The window begins inside of a second: the next whole one lies in it.
+        // The window begins inside of a second: the next whole one lies in it, and a minute later it still does.
         let c = near("15T23:59:00");
-        assert_eq!(c.moment, t("16T00:00:01"));
-        assert_eq!(c.from, RestoreFrom::Live { id: "shop".into(), to: Moment::At(t("16T00:00:01")) });
+        assert_eq!(c.moment, t("16T00:01:01"));
+        assert_eq!(c.from, RestoreFrom::Live { id: "shop".into(), to: Moment::At(t("16T00:01:01")) });
     }
 
     #[test]

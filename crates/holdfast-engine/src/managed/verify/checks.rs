@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 const DEFAULT_SECONDS: u64 = 3_600;
 /// For each of the caller's questions.
 pub(super) const QUESTION: Duration = Duration::from_secs(300);
+/// Less than this is no time: what sets a limit runs under the one before it, and 0 is none at all.
+const LEAST: Duration = Duration::from_millis(50);
 /// Most faults are one fault seen many times.
 const MAX_FAULTS: usize = 50;
 /// RDS's own, which lets nobody in.
@@ -114,13 +116,19 @@ impl Budget {
     }
 
     pub(super) fn over(&self) -> bool {
-        self.left().is_zero()
+        self.left() < LEAST
     }
 
     /// Lets the server end the next statement in time.
     async fn limit(&self, s: &Session) -> Result<(), PgError> {
-        s.batch(&format!("set statement_timeout = {}", self.left().as_millis().max(1))).await
+        s.batch(&format!("set statement_timeout = {}", self.left().max(LEAST).as_millis())).await
     }
+}
+
+/// Before the catalog is read: what there is to look at must be known also when there is no time left to look, and the
+/// limit of the last statement still holds.
+async fn unhurried(s: &Session) -> Result<(), PgError> {
+    s.batch(&format!("set statement_timeout = {}", QUESTION.as_millis())).await
 }
 
 /// Names of the databases in which a session is opened: L3 is one in each.
@@ -157,8 +165,7 @@ pub async fn run(
     monitor: &dyn Monitor,
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let mut budget = Budget::of(checks);
-    // What somebody asked for comes first: the time limit is for the rest.
+    // What somebody asked for comes first, and has limits of its own.
     for a in &checks.assertions {
         let database = database_of(&a.database, checks);
         let asked = assertion(access, database, a, moment, evidence).await?;
@@ -169,6 +176,7 @@ pub async fn run(
         let asked = fresh(access, database, f, moment, evidence).await?;
         take(evidence, asked);
     }
+    let mut budget = Budget::of(checks);
     for name in names {
         monitor.phase(&format!("checking the content of {name}"));
         let s = access.open(name).await?;
@@ -221,7 +229,7 @@ async fn ask(access: &Access, database: &str, sql: &str) -> Result<Result<Option
     let wrapped = format!("select v::text from (\n{}\n) as t(v)", sql.trim().trim_end_matches(';'));
     match s.rows(&wrapped, &[]).await {
         Ok(rows) => Ok(Ok(rows.first().and_then(|r| r.try_get::<_, Option<String>>(0).ok().flatten()))),
-        Err(PgError::Query { why, .. }) => Ok(Err(why)),
+        Err(PgError::Query { why, .. } | PgError::Cut { why, .. }) => Ok(Err(why)),
         Err(e) => Err(e.into()),
     }
 }
@@ -347,7 +355,8 @@ async fn limited(s: &Session, sql: &str, budget: &Budget) -> Result<Limited<Vec<
             let first = rows.iter().map(|r| r.try_get::<_, Option<String>>(0).ok().flatten());
             Ok(Limited::Done(first.map(Option::unwrap_or_default).collect()))
         }
-        Err(PgError::Query { .. }) if budget.over() => Ok(Limited::TimeUp),
+        // The server's clock may run out before ours: it is the code that tells, not what is left of the budget.
+        Err(PgError::Cut { .. }) => Ok(Limited::TimeUp),
         Err(PgError::Query { why, .. }) => Ok(Limited::Refused(why)),
         Err(e) => Err(e.into()),
     }
@@ -379,6 +388,7 @@ async fn count(
 ) -> Result<()> {
     // A policy on a table would hide rows from a count.
     s.batch("set row_security = off").await?;
+    unhurried(s).await?;
     for r in s.rows(TABLES, &[]).await? {
         stop_if_asked(monitor)?;
         let (Ok(table), Ok(oid)) = (r.try_get::<_, String>(0), r.try_get::<_, String>(1)) else { continue };
@@ -429,6 +439,7 @@ async fn foreign_keys(
     monitor: &dyn Monitor,
     evidence: &mut Evidence,
 ) -> Result<()> {
+    unhurried(s).await?;
     for r in s.rows(&format!("{KEYS} {FOREIGN_KEYS}"), &[]).await? {
         stop_if_asked(monitor)?;
         let text = |i: usize| r.try_get::<_, Option<String>>(i).ok().flatten().unwrap_or_default();
@@ -490,6 +501,7 @@ async fn amcheck(
     monitor: &dyn Monitor,
     evidence: &mut Evidence,
 ) -> Result<()> {
+    unhurried(s).await?;
     let indexes = s.rows(INDEXES, &[]).await?;
     found.indexes = indexes.len() as u64;
     found.coverage.indexes.of = found.indexes;
@@ -503,7 +515,7 @@ async fn amcheck(
                 .await
             {
                 Ok(()) => "holdfast_verify".to_string(),
-                Err(PgError::Query { why, .. }) => {
+                Err(PgError::Query { why, .. } | PgError::Cut { why, .. }) => {
                     evidence.notes.push(format!("{}: amcheck was not used: {why}", found.name));
                     return Ok(());
                 }

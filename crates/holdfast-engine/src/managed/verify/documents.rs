@@ -56,11 +56,11 @@ pub async fn run(
     moment: Option<Timestamp>,
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let mut budget = Budget::of(checks);
     for c in &checks.collections {
         stop_if_asked(&*m.monitor)?;
         asked(s, names, checks, c, moment, evidence).await?;
     }
+    let mut budget = Budget::of(checks);
     for name in names {
         m.monitor.phase(&format!("checking the content of {name}"));
         let found = database(m, s, name, &mut budget, evidence).await?;

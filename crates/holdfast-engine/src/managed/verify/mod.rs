@@ -47,6 +47,7 @@ use holdfast_core::managed::{
     Tags, tags as keys,
 };
 use holdfast_core::time::{Duration as Span, short};
+use holdfast_pg::PgError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -328,7 +329,7 @@ fn is_verdict(e: &EngineError) -> bool {
         EngineError::Documents(e) => {
             matches!(e, DocumentError::Lost(_) | DocumentError::Refused(_) | DocumentError::TimeUp)
         }
-        EngineError::Pg(e) => matches!(e, holdfast_pg::PgError::Lost(_) | holdfast_pg::PgError::Query { .. }),
+        EngineError::Pg(e) => matches!(e, PgError::Lost(_) | PgError::Query { .. } | PgError::Cut { .. }),
         _ => false,
     }
 }
