@@ -126,8 +126,25 @@ fn a_stopped_command_says_what_it_leaves() {
     assert_eq!((&out["tags"]["why"], p.snapshots(HOME).len()), (&json!("test"), 2), "{out:#}");
     assert!(out["tags"]["holdfast:expires"].is_string(), "{out:#}");
 
+    // The command that is told is the one that goes on with it, and no other one.
+    let _ = p.aws.control("config", Some(json!({ "polls": 1000 })));
+    let mut run = p.hf.spawn(&["backup", "shop", "--keep-for", "1d"]);
+    assert!(
+        proc::wait_until(Duration::from_secs(60), || p.aws.count("rds:CreateDBSnapshot") >= 3),
+        "{}",
+        run.output()
+    );
+    run.wait_for("creating");
+    run.interrupt();
+    assert!(run.wait(Duration::from_secs(60)).is_some(), "it stops");
+    assert!(run.output().contains("with the options that it was begun with"), "{}", run.output());
+    let _ = p.aws.control("config", Some(json!({ "polls": 2 })));
+    let _ = p.aws.control("settle", Some(json!({})));
+    let out = p.hf.run(&["--json", "backup", "shop", "--keep-for", "1d"]).ok().json();
+    assert_eq!((&out["resumed"], p.snapshots(HOME).len()), (&json!(true), 3), "{out:#}");
+
     // What it left is gone: no reason to make none.
-    let _ = stopped(3);
+    let _ = stopped(4);
     let _ = boto(
         &p.aws,
         "rds = boto3.client('rds')\n\
@@ -157,7 +174,7 @@ fn options_of_the_other_plane_are_refused() {
     }
     let (_, message, hint) = error_of(&p.hf.run(&["--json", "reap", "nobody"]).expect_code(10));
     assert!(message.contains("`nobody`") && hint.contains("shop"), "{message} {hint}");
-    // Whoever only looks can do so where nothing can be written.
+    // Whoever only looks leaves no log of changes.
     let state = p.scratch.path("state");
     let _ = std::fs::remove_dir_all(&state);
     let _ = p.hf.run(&["list", "shop"]).ok();

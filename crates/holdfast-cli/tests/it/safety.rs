@@ -68,6 +68,13 @@ fn a_killed_restore_cannot_start_and_can_be_repeated() {
             if run.freeze() && !control.exists() {
                 break run;
             }
+            // pg_control comes last: where it is, everything is.
+            let there = |name: &str| site.scratch.path("copy").join(name).exists();
+            assert!(
+                !control.exists() || (there("backup_label") && there("recovery.signal")),
+                "{}",
+                run.output()
+            );
             run.kill9();
             tries += 1;
             assert!(

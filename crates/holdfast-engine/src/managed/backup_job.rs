@@ -83,9 +83,9 @@ pub async fn run(m: &Managed, request: &Request) -> Result<Report> {
             op.state().tier,
             holdfast_core::time::short(op.record.begun)
         ));
-        let (begun, tier) = (op.record.begun, op.state().tier.clone());
+        let (begun, tier, job) = (op.record.begun, op.state().tier.clone(), op.state().job.clone());
         match finish(m, op, true).await {
-            Ok(report) => went_on = Some((begun, report)),
+            Ok(report) => went_on = Some((begun, job, report)),
             Err(e) if e.goes_on() => return Err(e),
             // What is over is no reason to make no backup.
             Err(e) => m
@@ -93,10 +93,15 @@ pub async fn run(m: &Managed, request: &Request) -> Result<Report> {
                 .warning(format!("the job for tier `{tier}`, which an earlier run began, is over: {e}")),
         }
     }
-    let asked_again = |(begun, r): &(Timestamp, Report)| {
-        Timestamp::now().duration_since(*begun) < YOUNG && r.tier == request.tier && r.note == request.note
+    let asked_again = |(begun, job, r): &(Timestamp, NewBackupJob, Report)| {
+        Timestamp::now().duration_since(*begun) < YOUNG
+            && r.tier == request.tier
+            && r.note == request.note
+            && (&job.region, &job.vault) == (&request.region, &request.vault)
+            && job.lifecycle.delete_after_days == request.days
+            && request.tags.0.iter().all(|(k, v)| job.tags.get(k) == Some(v))
     };
-    if let Some((_, report)) = went_on.filter(asked_again) {
+    if let Some((_, _, report)) = went_on.filter(asked_again) {
         return Ok(report);
     }
     let job = decide(m, request).await?;

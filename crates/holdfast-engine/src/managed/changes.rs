@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// The log of this host. It is opened when something is to be written: who only looks may do so on a host whose
-/// state directory is full or cannot be written.
+/// state directory is full, or cannot be written any more.
 #[derive(Debug)]
 pub struct ChangeFile {
     path: PathBuf,

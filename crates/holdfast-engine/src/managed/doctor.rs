@@ -106,7 +106,7 @@ fn renamed(s: &Seen) -> Option<&Beside> {
 
 /// What is charged, and of which nothing else here would speak.
 fn beside(out: &mut Vec<Line>, s: &Seen, now: Timestamp) {
-    let name = &s.holdings.database;
+    let (name, home) = (&s.holdings.database, &s.holdings.source.region);
     for b in &s.holdings.beside {
         let id = &b.source.id;
         match b.what {
@@ -121,18 +121,32 @@ fn beside(out: &mut Vec<Line>, s: &Seen, now: Timestamp) {
                     Some(end) => format!("{} is charged, and its quarantine ended {}", b.source, short(end)),
                     None => format!("{} is charged, and no tag says when its quarantine ends", b.source),
                 },
-                format!("`holdfast retire {id} --db {name}` shows how it goes, with a last snapshot"),
+                match (until, &b.source.region == home) {
+                    (None, _) => {
+                        "set its tag holdfast:quarantined-until, or delete it at the provider".to_string()
+                    }
+                    (_, true) => {
+                        format!("`holdfast retire {id} --db {name}` shows how it goes, with a last snapshot")
+                    }
+                    (_, false) => {
+                        format!("`retire` looks in {home}: delete it at the provider, with a last snapshot")
+                    }
+                },
             )),
             // It is being made just now, or is gone on with.
             What::Restored if s.unfinished.iter().any(|o| is_about(o, id)) => {}
             What::Restored => {
+                let region = match &b.source.region == home {
+                    true => String::new(),
+                    false => format!(" --region {}", b.source.region),
+                };
                 let made = b.created.map(|t| format!(", made {}", short(t))).unwrap_or_default();
                 out.push(Line::warn(
                     "source.restored",
                     format!("{} was restored{made}, is charged, and is not the database of the policy", b.source),
                     format!(
-                        "`holdfast cutover {name} --to-id {id}` puts it into service; if it serves already, write it as \
-                         `source`; if nobody needs it, delete it at the provider (its deletion protection is on)"
+                        "`holdfast cutover {name} --to-id {id}{region}` puts it into service; if it serves already, write it \
+                         as `source`; if nobody needs it, not even another policy, delete it at the provider"
                     ),
                 ));
             }
@@ -145,13 +159,44 @@ fn is_about(o: &Outline, id: &str) -> bool {
     text.contains(&format!("/{id}\"")) || text.contains(&format!("\"{id}\""))
 }
 
-/// What has not ended of a database: what it is, and the command that goes on with it.
+/// What has not ended of a database, in sentences: what it is, and the command that goes on with it.
 ///
 /// # Errors
 /// The journal cannot be read.
-pub fn open_operations(journal: &Journal, policy: &Policy, name: &str) -> Result<Vec<(String, String)>> {
+pub fn open_operations(journal: &Journal, policy: &Policy, name: &str) -> Result<Vec<String>> {
     let open = journal.unfinished(None, Some(name))?;
-    Ok(open.iter().map(|o| (format!("{} {} has not ended", o.verb, o.id), again(o, policy))).collect())
+    let state = |o: &Outline| match o.verb.as_str() {
+        "cutover" | "apply" | "retire" => "it stands where it was stopped",
+        _ => "what it began goes on with the provider, and is charged",
+    };
+    let told = open.iter().map(|o| {
+        let (verb, id, state, again) = (&o.verb, &o.id, state(o), again(o, policy));
+        format!("{verb} {id} has not ended: {state}; {again} goes on with it, unless another run is at it")
+    });
+    Ok(told.collect())
+}
+
+/// Whether a backup was asked for with a note, an end of life or tags of its own.
+fn has_options(o: &Outline, policy: &Policy) -> bool {
+    let tags = match o.verb.as_str() {
+        "backup" => &o.state["tags"],
+        _ => &o.state["job"]["tags"],
+    };
+    let db = policy.databases.values().find(|d| d.name.as_str() == o.database);
+    let of_policy = |key: &str| {
+        db.is_some_and(|d| {
+            let own = d.managed.as_ref().is_some_and(|m| m.tags.contains_key(key));
+            own || policy.managed_plan_of(d).is_some_and(|p| {
+                p.tags.contains_key(key) || p.tiers.values().any(|t| t.tags.contains_key(key))
+            })
+        })
+    };
+    tags.as_object().is_some_and(|all| {
+        all.keys().any(|k| match k.strip_prefix("holdfast:") {
+            Some(own) => matches!(own, "note" | "expires"),
+            None => !of_policy(k),
+        })
+    })
 }
 
 /// The command that goes on with what was begun.
@@ -161,6 +206,10 @@ fn again(o: &Outline, policy: &Policy) -> String {
     let last = |v: &serde_json::Value, by: char| text(v).rsplit(by).next().unwrap_or_default().to_string();
     let state = &o.state;
     match o.verb.as_str() {
+        // Asked for otherwise, the next run makes another one.
+        "backup" | "backup-job" if has_options(o, policy) => {
+            format!("the same `holdfast backup {db}`, with the options that it was begun with,")
+        }
         "backup" | "backup-job" => match state["tier"].as_str() {
             Some(tier) => format!("`holdfast backup {db} --tier {tier}`"),
             None => format!("`holdfast backup {db}`"),

@@ -292,7 +292,7 @@ impl Job<'_> {
                             why
                         }
                         // What the server says of the manifest or its summaries; anything else is a fault.
-                        Err(EngineError::Pg(PgError::Query { why, .. })) => why,
+                        Err(EngineError::Pg(PgError::Query { why, .. } | PgError::Cut { why, .. })) => why,
                         Err(e) => return Err(e),
                     }
                 }

@@ -80,20 +80,19 @@ pub fn look(to: &Path, p: &Point) -> Result<Option<DeltaPlan>> {
         Err(e) => return Err(EngineError::io("look into", to)(e)),
     }
     let wanted = p.server.system_identifier;
+    let there = || to.join("global/pg_control").exists();
+    let control = match there().then(|| read_control(to)) {
+        None => None,
+        Some(Ok((_, control))) => Some(control),
+        // A restore that began meanwhile put it aside; its marker was there before, and is read after.
+        Some(Err(_)) if !there() => None,
+        Some(Err(e)) => return Err(not_a_cluster(to, &e.to_string())),
+    };
     let marker = std::fs::read_to_string(to.join(MARKER)).ok();
     let marked: Option<u64> = marker
         .as_deref()
         .and_then(|m| m.lines().find_map(|l| l.strip_prefix("cluster ")))
         .and_then(|c| c.parse().ok());
-    let there = || to.join("global/pg_control").exists();
-    let control = match there().then(|| read_control(to)) {
-        None => None,
-        Some(Ok((_, control))) => Some(control),
-        // A restore that began meanwhile put it aside; then there is a marker, and its lock.
-        Some(Err(_)) if !there() => None,
-        Some(Err(e)) => return Err(not_a_cluster(to, &e.to_string())),
-    };
-    let marker = marker.or_else(|| std::fs::read_to_string(to.join(MARKER)).ok());
     let identifier = control.as_ref().map(|c| c.system_identifier).or(marked);
     let found = match (&control, &marker) {
         (Some(_), _) if to.join("PG_VERSION").exists() || marker.is_some() => Found::Cluster,

@@ -60,16 +60,18 @@ pub fn is_managed(policy: &Policy, name: Option<&str>) -> bool {
 /// Whoever stops a command must know what it leaves: the provider goes on, and charges for it.
 pub fn left_open(cli: &Cli, database: Option<&str>) {
     let Ok(p) = policy::locate(cli.config.as_deref()).and_then(|path| policy::read(&path)) else { return };
+    let names = p.databases.keys().map(|k| k.as_str()).filter(|n| is_managed(&p, Some(n)));
+    // What was copied may have been named, and not its database.
+    let only = database.filter(|d| p.databases.keys().any(|k| k.as_str() == *d));
+    let names: Vec<&str> = names.filter(|n| only.is_none_or(|d| d == *n)).collect();
+    if names.is_empty() {
+        return;
+    }
     let Ok(journal) = Journal::open(&p.state_dir()) else { return };
     let progress = Progress::new(Style::choose(cli.json, cli.no_progress), cli.verbose, cli.no_progress);
-    for name in p.databases.keys().map(|k| k.as_str()).filter(|n| database.is_none_or(|d| d == *n)) {
-        // What cannot be read is told of by the next command.
-        for (what, again) in open_operations(&journal, &p, name).unwrap_or_default() {
-            progress.event(Event::Warning(format!(
-                "{what}: what it began goes on with the provider, and is charged; {again} goes on with it"
-            )));
-        }
-    }
+    // What cannot be read is told of by the next command.
+    let open = names.into_iter().flat_map(|n| open_operations(&journal, &p, n).unwrap_or_default());
+    open.for_each(|text| progress.event(Event::Warning(text)));
 }
 
 /// From where calls are made that have no region of their own, such as those for a role (STS).

@@ -129,7 +129,7 @@ pub fn choose(ways: &[Way], at: At, nearest: bool, now: Timestamp) -> Result<Cho
     let distance = |w: &&&Way| second.duration_since(w.window.nearest(second)).abs();
     let way = *sorted.iter().min_by_key(distance).unwrap_or(&first);
     let mut closest = whole_inside(way.window.nearest(second), &way.window);
-    if way.past == Past::Live && way.window.earliest.is_some_and(|e| closest < e + MOVES_ON) {
+    if way.past != Past::Retained && way.window.earliest.is_some_and(|e| closest < e + MOVES_ON) {
         let inside = whole(closest + MOVES_ON);
         closest = if way.window.contains(inside) { inside } else { closest };
     }
@@ -183,7 +183,7 @@ fn with(from: &RestoreFrom, to: Moment) -> RestoreFrom {
     from
 }
 
-/// The beginning of a live window moves on with the time: what lies on it is gone when the provider is asked for it.
+/// The beginning of a window moves on with the time, but where the source is gone: what lies on it is gone when the provider is asked for it.
 const MOVES_ON: SignedDuration = SignedDuration::from_secs(60);
 
 /// The second that `t` lies in: never later than asked for.

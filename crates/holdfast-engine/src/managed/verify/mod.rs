@@ -329,7 +329,7 @@ fn is_verdict(e: &EngineError) -> bool {
         EngineError::Documents(e) => {
             matches!(e, DocumentError::Lost(_) | DocumentError::Refused(_) | DocumentError::TimeUp)
         }
-        EngineError::Pg(e) => matches!(e, PgError::Lost(_) | PgError::Query { .. } | PgError::Cut { .. }),
+        EngineError::Pg(e) => matches!(e, PgError::Lost(_) | PgError::Query { .. }),
         _ => false,
     }
 }
